@@ -1,0 +1,1 @@
+"""TON: reading transactions and contract state, building messages."""

@@ -1,0 +1,181 @@
+"""Every error this system raises on purpose.
+
+    TonsuranceError
+      InputError                what the caller gave cannot be used; nothing was changed
+        UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
+      DependencyError           something outside cannot be reached or answers wrongly; try again
+        ChainUnavailable (RateLimited)  DatabaseUnavailable  PostgresNotFound  NotReady
+      ChainDataError            the chain's answer contradicts itself or ours
+        HashMismatch  BrokenLink  HeadWentBack  NotOurContract  GetMethodFailed  DecodeError
+      LedgerError               the ledger refuses; the transaction was rolled back
+        LedgerRefused  CursorConflict
+      MigrationError
+
+Each class has a stable `code` (the API and the logs show it) and its first docstring line is the default message.
+"""
+
+from __future__ import annotations
+
+
+class TonsuranceError(Exception):
+    """Something went wrong."""
+
+    code = "error"
+
+    def __init__(self, message: str | None = None, *, advice: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").split("\n")[0]
+        self.advice = advice
+        super().__init__(self.message if advice is None else f"{self.message} {advice}")
+
+
+class InputError(TonsuranceError):
+    """The input cannot be used."""
+
+    code = "bad_input"
+
+
+class UnknownTranche(InputError):
+    """There is no such tranche."""
+
+    code = "unknown_tranche"
+
+    def __init__(self, given: str, valid: tuple[str, ...]) -> None:
+        self.given = given
+        self.valid = valid
+        super().__init__(f"Unknown tranche: {given[:64]}", advice=f"Valid ids: {', '.join(valid)}.")
+
+
+class UnknownVault(InputError):
+    """There is no such vault."""
+
+    code = "unknown_vault"
+
+
+class InvalidUtilization(InputError):
+    """Utilisation must be a number from 0 to 1."""
+
+    code = "invalid_utilization"
+
+
+class InvalidAddress(InputError):
+    """This is not a TON address."""
+
+    code = "invalid_address"
+
+
+class WrongNetwork(InputError):
+    """The address belongs to another network."""
+
+    code = "wrong_network"
+
+
+class UsageError(InputError):
+    """The command was called wrongly."""
+
+    code = "usage"
+
+
+class DependencyError(TonsuranceError):
+    """Something this process depends on cannot be reached."""
+
+    code = "dependency"
+
+
+class ChainUnavailable(DependencyError):
+    """The TON API cannot be reached or did not answer usefully."""
+
+    code = "chain_unavailable"
+
+
+class RateLimited(ChainUnavailable):
+    """The TON API refuses more requests for now."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class DatabaseUnavailable(DependencyError):
+    """The database cannot be reached."""
+
+    code = "database_unavailable"
+
+
+class PostgresNotFound(DependencyError):
+    """No PostgreSQL was found to start and DATABASE_URL is not set."""
+
+    code = "postgres_not_found"
+
+
+class NotReady(DependencyError):
+    """There is no data to answer from yet."""
+
+    code = "not_ready"
+
+
+class ChainDataError(TonsuranceError):
+    """The chain's answer contradicts itself."""
+
+    code = "chain_data"
+
+
+class HashMismatch(ChainDataError):
+    """The bytes received do not have the hash they were announced with."""
+
+    code = "hash_mismatch"
+
+
+class BrokenLink(ChainDataError):
+    """A transaction is missing between two that the API returned."""
+
+    code = "broken_link"
+
+
+class HeadWentBack(ChainDataError):
+    """The API reports an older head than it did before."""
+
+    code = "head_went_back"
+
+
+class NotOurContract(ChainDataError):
+    """The account does not hold the contract it should."""
+
+    code = "not_our_contract"
+
+
+class GetMethodFailed(ChainDataError):
+    """A get-method ended with an error."""
+
+    code = "get_method_failed"
+
+
+class DecodeError(ChainDataError):
+    """These bytes are not what the layout says."""
+
+    code = "decode_error"
+
+
+class LedgerError(TonsuranceError):
+    """The ledger refused a change."""
+
+    code = "ledger"
+
+
+class LedgerRefused(LedgerError):
+    """A chain event would take an amount of the ledger out of its bounds."""
+
+    code = "ledger_refused"
+
+
+class CursorConflict(LedgerError):
+    """The stored cursor is not the one this batch starts from."""
+
+    code = "cursor_conflict"
+
+
+class MigrationError(TonsuranceError):
+    """The database schema cannot be brought to this version."""
+
+    code = "migration"

@@ -1,0 +1,231 @@
+"""What happened on chain, as values.
+
+An event's identity is (contract, logical time of its transaction, message index in the transaction's
+out-messages): the same identity is the same event however often it is delivered. Addresses are raw and lower case
+(`0:<64 hex>`), amounts are nanoTON, times are unix seconds of the block.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tonsurance.core.errors import DecodeError
+
+VAULT_KIND = "MultiTrancheVault"
+FACTORY_KIND = "PolicyFactory"
+
+
+class DepositMade(msgspec.Struct, frozen=True, tag=True):
+    """Capital came in. `shares` went to the depositor, `locked_shares` to nobody (first deposit of an epoch)."""
+
+    tranche_id: int
+    depositor: str
+    amount: int
+    shares: int
+    locked_shares: int
+
+
+class WithdrawalRequested(msgspec.Struct, frozen=True, tag=True):
+    """A holder announced a withdrawal; it may be taken from `available_at` to `expires_at`."""
+
+    tranche_id: int
+    withdrawer: str
+    shares: int
+    available_at: int
+    expires_at: int
+
+
+class WithdrawalMade(msgspec.Struct, frozen=True, tag=True):
+    """Capital went out to a holder, whose shares were burned."""
+
+    tranche_id: int
+    withdrawer: str
+    amount: int
+    shares: int
+
+
+class PremiumsDistributed(msgspec.Struct, frozen=True, tag=True):
+    """A premium came in; its six parts (senior to junior) are earned over the cover's life."""
+
+    premium_amount: int
+    policy_id: int
+    parts: tuple[int, ...]
+
+
+class PremiumsEarned(msgspec.Struct, frozen=True, tag=True):
+    """Premium became capital of a tranche."""
+
+    tranche_id: int
+    amount: int
+
+
+class CoverageChanged(msgspec.Struct, frozen=True, tag=True):
+    """Cover was backed (positive parts) or released (negative), senior to junior."""
+
+    policy_id: int
+    parts: tuple[int, ...]
+
+
+class Paused(msgspec.Struct, frozen=True, tag=True):
+    """A contract stopped (true) or resumed (false) taking deposits or policies."""
+
+    paused: bool
+
+
+class FactorySet(msgspec.Struct, frozen=True, tag=True):
+    """The vault takes policies from this factory now."""
+
+    factory: str
+
+
+class PolicyCreated(msgspec.Struct, frozen=True, tag=True):
+    """The vault backs this policy; cover runs from `start` to `end`. Prices in basis points of the peg."""
+
+    policy_id: int
+    quote_id: int
+    buyer: str
+    coverage_type: int
+    chain_id: int
+    stablecoin_id: int
+    coverage_amount: int
+    premium: int
+    start: int
+    end: int
+    trigger_bps: int
+    floor_bps: int
+
+
+class PolicyRefused(msgspec.Struct, frozen=True, tag=True):
+    """The vault did not back this quote; the buyer got the value back. `reason` is the op-code that bounced."""
+
+    policy_id: int
+    quote_id: int
+    buyer: str
+    reason: int
+
+
+class PolicyExpired(msgspec.Struct, frozen=True, tag=True):
+    """The cover ended without a claim and its coverage was released."""
+
+    policy_id: int
+
+
+class PayoutRefused(msgspec.Struct, frozen=True, tag=True):
+    """The vault refused an operation on an active policy, which stays as it was."""
+
+    policy_id: int
+    op: int
+
+
+class QuoteKeySet(msgspec.Struct, frozen=True, tag=True):
+    """The factory accepts quotes of this Ed25519 key; the one before stays valid for a short time."""
+
+    public_key: str
+
+
+VaultEvent = (
+    DepositMade
+    | WithdrawalRequested
+    | WithdrawalMade
+    | PremiumsDistributed
+    | PremiumsEarned
+    | CoverageChanged
+    | Paused
+    | FactorySet
+)
+FactoryEvent = PolicyCreated | PolicyRefused | PolicyExpired | PayoutRefused | QuoteKeySet
+EventBody = VaultEvent | FactoryEvent
+
+EVENT_TYPES: dict[str, type[EventBody]] = {
+    cls.__name__: cls
+    for cls in (
+        DepositMade,
+        WithdrawalRequested,
+        WithdrawalMade,
+        PremiumsDistributed,
+        PremiumsEarned,
+        CoverageChanged,
+        Paused,
+        FactorySet,
+        PolicyCreated,
+        PolicyRefused,
+        PolicyExpired,
+        PayoutRefused,
+        QuoteKeySet,
+    )
+}
+
+
+def build_event(event_type: str, fields: dict[str, object]) -> EventBody:
+    """The typed event from a layout's name and fields. Raises DecodeError when they do not fit."""
+    cls = EVENT_TYPES.get(event_type)
+    if cls is None:
+        raise DecodeError(f"No event type is called {event_type}.")
+    try:
+        return msgspec.convert(fields, cls)
+    except msgspec.ValidationError as error:
+        raise DecodeError(f"{event_type}: {error}") from error
+
+
+class Cursor(msgspec.Struct, frozen=True, order=True):
+    """The last transaction of a contract that was applied. (0, 32 zero bytes) is before the first."""
+
+    lt: int
+    hash: bytes
+
+
+GENESIS = Cursor(0, bytes(32))
+
+
+class ChainEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One decoded event with its identity and provenance."""
+
+    contract: str
+    contract_kind: str
+    lt: int
+    message_index: int
+    transaction_hash: bytes
+    block_time: int
+    decoder: str
+    body: EventBody
+    raw_body: bytes
+
+    @property
+    def event_type(self) -> str:
+        """The name of the event's type, as stored and shown."""
+        return type(self.body).__name__
+
+
+class Undecoded(msgspec.Struct, frozen=True, kw_only=True):
+    """An out-message of one of our contracts that no layout explains: kept, counted, decoded again later."""
+
+    message_index: int
+    reason: str
+    raw_body: bytes
+
+
+class DecodedTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction of a followed contract. A failed one has no events but still moves the cursor."""
+
+    cursor: Cursor
+    block_time: int
+    succeeded: bool
+    events: tuple[ChainEvent, ...] = ()
+    undecoded: tuple[Undecoded, ...] = ()
+
+
+class ContractBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive transactions of one contract, oldest first, each linked to the one before it.
+
+    `after` is the cursor the first of them follows; posting the batch moves it to the last one's.
+    """
+
+    contract: str
+    contract_kind: str
+    after: Cursor
+    transactions: tuple[DecodedTransaction, ...]
+
+    @property
+    def until(self) -> Cursor:
+        """The cursor after this batch."""
+        return self.transactions[-1].cursor if self.transactions else self.after
