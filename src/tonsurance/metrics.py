@@ -16,3 +16,15 @@ LEDGER_BATCH_EVENTS = Histogram(
 INGEST_ERRORS = Counter("tonsurance_ingest_errors_total", "Failed rounds of following a contract", ["code"])
 WS_CLIENTS = Gauge("tonsurance_ws_clients", "Connected WebSocket clients")
 WS_KICKED = Counter("tonsurance_ws_kicked_total", "Clients disconnected because they did not read")
+WS_SUBSCRIPTIONS = Gauge("tonsurance_ws_subscriptions", "WebSocket subscriptions", ["channel"])
+WS_FRAMES_REFUSED = Counter("tonsurance_ws_frames_refused_total", "Client frames answered with an error", ["code"])
+HTTP_REQUESTS = Counter("tonsurance_http_requests_total", "HTTP requests", ["method", "route", "status"])
+HTTP_SECONDS = Histogram(
+    "tonsurance_http_request_seconds",
+    "Time from the first byte of a request to the last of its answer",
+    ["route"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+SNAPSHOT_AGE_SECONDS = Gauge("tonsurance_snapshot_age_seconds", "Time since the tranches were last read")
+LEDGER_READS = Counter("tonsurance_ledger_reads_total", "Refreshes of the tranches in memory", ["outcome"])
+LOOP_RUNS = Counter("tonsurance_loop_runs_total", "Rounds of supervised jobs", ["loop", "outcome"])

@@ -8,7 +8,7 @@
       ChainDataError            the chain's answer contradicts itself or ours
         HashMismatch  BrokenLink  HeadWentBack  NotOurContract  GetMethodFailed  DecodeError
       LedgerError               the ledger refuses; the transaction was rolled back
-        LedgerRefused  CursorConflict
+        LedgerRefused  CursorConflict  WriterFenced
       MigrationError
 
 Each class has a stable `code` (the API and the logs show it) and its first docstring line is the default message.
@@ -173,6 +173,12 @@ class CursorConflict(LedgerError):
     """The stored cursor is not the one this batch starts from."""
 
     code = "cursor_conflict"
+
+
+class WriterFenced(LedgerError):
+    """Another process writes this ledger now."""
+
+    code = "writer_fenced"
 
 
 class MigrationError(TonsuranceError):

@@ -1,0 +1,76 @@
+"""The application: routes, errors, OpenAPI. It is given its services and owns none of them."""
+
+from __future__ import annotations
+
+from litestar import Litestar, MediaType
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from tonsurance import __version__
+from tonsurance.api import health, v1, v2
+from tonsurance.api.edge import Edge
+from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
+from tonsurance.api.injected import Services
+from tonsurance.api.page import page_routes
+from tonsurance.api.ws import Sockets
+from tonsurance.core.errors import TonsuranceError
+
+DESCRIPTION = """Parametric cover on TON: where the vault's tranches stand, from the chain's own events.
+
+APY is in percent. `current_apy` and `apy` are the **target** of the bonding curve. Amounts come as decimal TON and as
+strings of nanoTON. Every figure says its `as_of`, `ledger_version`, `params_version` and whether it is `stale`.
+Errors are problem details (RFC 9457). The WebSocket at `/ws` pushes the same figures on every commit."""
+
+
+def make_app(services: Services) -> Litestar:
+    """The ASGI application over these services."""
+    settings = services.settings
+
+    def provide_services() -> Services:
+        return services
+
+    app = Litestar(
+        route_handlers=[
+            v1.get_utilization_dashboard,
+            v1.get_vault_dashboard,
+            v1.get_utilization,
+            v1.get_tranche_apy,
+            v1.get_tranche_capacity,
+            v2.get_tranches_apy,
+            v2.get_events,
+            health.get_health,
+            health.get_live,
+            health.get_ready,
+            health.get_metrics,
+            Sockets(services.hub, settings).route(),
+            *page_routes(),
+        ],
+        dependencies={"services": Provide(provide_services, sync_to_thread=False)},
+        exception_handlers={
+            TonsuranceError: answer_known_error,
+            HTTPException: answer_http_error,
+            Exception: answer_unexpected_error,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Tonsurance",
+            version=__version__,
+            description=DESCRIPTION,
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
+        ),
+        cors_config=CORSConfig(
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "HEAD", "OPTIONS"],
+            expose_headers=["ETag", "X-Request-Id", "Retry-After"],
+        )
+        if settings.cors_origins
+        else None,
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+    )
+    # Around the framework's own error handling too, so that no answer leaves without headers and metrics.
+    app.asgi_handler = Edge(app.asgi_handler, max_body_bytes=settings.max_body_bytes)
+    return app

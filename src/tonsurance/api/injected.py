@@ -1,0 +1,37 @@
+"""The constructed services that handlers are given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, PathParameter, SkipValidation
+
+from tonsurance.api.settings import ApiSettings
+from tonsurance.services.health import HealthReads
+from tonsurance.services.hub import Hub
+from tonsurance.services.ports import LedgerReader
+from tonsurance.services.tranche_reads import TrancheReads
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the routes read from."""
+
+    reads: TrancheReads
+    ledger: LedgerReader
+    health: HealthReads
+    hub: Hub
+    settings: ApiSettings
+
+
+Injected = NamedDependency[SkipValidation[Services]]
+TrancheInPath = Annotated[
+    str,
+    PathParameter(
+        description="A tranche: `SURE-BTC`, `SURE-SNR`, `SURE-MEZZ`, `SURE-JNR`, `SURE-JNR+` "
+        "(also written `SURE-JNR%2B`) or `SURE-EQT`; the key form (`SURE_JNR_PLUS`) is read too.",
+        max_length=1000,
+    ),
+]
+IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="ETag of the copy you have.")]

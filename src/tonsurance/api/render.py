@@ -1,0 +1,223 @@
+"""From the services' values to what the wire says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from tonsurance.api import wire
+from tonsurance.core.catalog import TRANCHE_IDS, Tranche
+from tonsurance.core.tranches import apy_percent
+from tonsurance.core.units import ton_from_nano
+from tonsurance.services.ports import PostedEvent, TrancheTotals
+from tonsurance.services.tranche_reads import Freshness, Snapshot, TrancheFigures
+
+CURVE_STEPS = 40
+
+SMALL_INTEGERS = frozenset(
+    {
+        "available_at",
+        "chain_id",
+        "coverage_type",
+        "end",
+        "expires_at",
+        "floor_bps",
+        "op",
+        "reason",
+        "stablecoin_id",
+        "start",
+        "tranche_id",
+        "trigger_bps",
+    }
+)
+"""Event fields of at most 32 bits: the only ones shown as JSON numbers."""
+
+
+def show_time(unix_s: float) -> str:
+    """UTC with milliseconds, ISO 8601."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show_now() -> str:
+    """The time of this answer."""
+    return show_time(time.time())
+
+
+def _show_block_time(totals: TrancheTotals) -> str | None:
+    return show_time(totals.block_time) if totals.lt else None
+
+
+def render_as_of(totals: TrancheTotals) -> wire.AsOf:
+    """The last chain event in these totals."""
+    return wire.AsOf(seqno=totals.seqno, lt=str(totals.lt), time=_show_block_time(totals))
+
+
+def _apy_range(tranche: Tranche) -> wire.ApyRange:
+    return wire.ApyRange(min=tranche.apy_min_pct, max=tranche.apy_max_pct)
+
+
+def _tranche_fields(figures: TrancheFigures) -> dict[str, object]:
+    totals, room = figures.totals, figures.room
+    capital_ton = ton_from_nano(totals.capital_nano)
+    return {
+        "vault_id": totals.vault_id,
+        "tranche_id": totals.tranche_id,
+        "tranche": totals.tranche_id,
+        "current_apy": figures.current_apy_pct,
+        "apy": figures.current_apy_pct,
+        "apy_range": _apy_range(figures.tranche),
+        "curve": figures.tranche.curve.value,
+        "utilization": figures.used.capped,
+        "utilization_raw": figures.used.raw,
+        "insolvent": figures.used.insolvent,
+        "high_utilization": figures.thresholds.high_utilization,
+        "max_utilization": figures.thresholds.max_utilization,
+        "collateralization": figures.collateralization,
+        "total_capital_ton": capital_ton,
+        "total_capital_nanoton": str(totals.capital_nano),
+        "tvl_ton": capital_ton,
+        "coverage_sold_ton": ton_from_nano(totals.coverage_nano),
+        "coverage_sold_nanoton": str(totals.coverage_nano),
+        "available_capacity_ton": ton_from_nano(room.available_nano),
+        "available_capacity_nanoton": str(room.available_nano),
+        "unearned_premiums_ton": ton_from_nano(totals.unearned_nano),
+        "unearned_premiums_nanoton": str(totals.unearned_nano),
+        "last_updated": _show_block_time(totals),
+        "as_of": render_as_of(totals),
+    }
+
+
+def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, object]:
+    return {
+        "params_version": snapshot.params_version,
+        "ledger_version": str(snapshot.state.version),
+        "stale": freshness.stale,
+        "age_s": None if freshness.age_s is None else round(freshness.age_s, 3),
+        "timestamp": show_now(),
+    }
+
+
+def render_utilization(figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness) -> wire.UtilizationAnswer:
+    """One tranche in full."""
+    return wire.UtilizationAnswer(**_tranche_fields(figures), **_provenance(snapshot, freshness))  # type: ignore[arg-type]
+
+
+def render_tranches(snapshot: Snapshot, freshness: Freshness) -> wire.TranchesAnswer:
+    """All tranches in full."""
+    return wire.TranchesAnswer(
+        tranches=tuple(wire.TrancheFields(**_tranche_fields(figures)) for figures in snapshot.tranches),  # type: ignore[arg-type]
+        as_of=render_as_of(snapshot.latest),
+        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+    )
+
+
+def render_apy(
+    figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness, *, at: float | None
+) -> wire.ApyAnswer:
+    """The tranche's target APY now or, with `at`, its curve at that utilisation."""
+    tranche = figures.tranche
+    current = at is None
+    apy = figures.current_apy_pct if at is None else apy_percent(tranche, at)
+    return wire.ApyAnswer(
+        tranche_id=tranche.tranche_id,
+        tranche=tranche.tranche_id,
+        apy=apy,
+        current_apy=figures.current_apy_pct,
+        basis="current" if current else "curve",
+        kind="target",
+        utilization=figures.used.capped if at is None else at,
+        utilization_raw=figures.used.raw if at is None else at,
+        insolvent=figures.used.insolvent if current else None,
+        apy_range=_apy_range(tranche),
+        curve=tranche.curve.value,
+        curve_points=curve_points(tranche),
+        as_of=render_as_of(figures.totals) if current else None,
+        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+    )
+
+
+def curve_points(tranche: Tranche) -> tuple[tuple[float, float], ...]:
+    """The bonding curve at equal steps of utilisation, ends included."""
+    return tuple((step / CURVE_STEPS, apy_percent(tranche, step / CURVE_STEPS)) for step in range(CURVE_STEPS + 1))
+
+
+def render_capacity(figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness) -> wire.CapacityAnswer:
+    """Room for new cover with every limit."""
+    totals, room = figures.totals, figures.room
+    values = {"max_utilization": figures.thresholds.max_utilization}
+    return wire.CapacityAnswer(
+        tranche_id=totals.tranche_id,
+        tranche=totals.tranche_id,
+        available_ton=ton_from_nano(room.available_nano),
+        available_nanoton=str(room.available_nano),
+        binding_limit=room.binding_limit,
+        limits=tuple(
+            wire.LimitOut(
+                name=limit.name,
+                limit=values[limit.name],
+                headroom_ton=ton_from_nano(limit.headroom_nano),
+                headroom_nanoton=str(limit.headroom_nano),
+                binding=limit.name == room.binding_limit,
+            )
+            for limit in room.limits
+        ),
+        total_capital_ton=ton_from_nano(totals.capital_nano),
+        total_capital_nanoton=str(totals.capital_nano),
+        coverage_sold_ton=ton_from_nano(totals.coverage_nano),
+        coverage_sold_nanoton=str(totals.coverage_nano),
+        utilization=figures.used.capped,
+        utilization_raw=figures.used.raw,
+        insolvent=figures.used.insolvent,
+        as_of=render_as_of(totals),
+        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+    )
+
+
+def _show_field(name: str, value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_show_field(name, item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and name not in SMALL_INTEGERS:
+        return str(value)
+    return value
+
+
+def render_event(event: PostedEvent) -> wire.EventOut:
+    """One event; large integers as strings, and the tranche's name beside its number."""
+    fields = {name: _show_field(name, value) for name, value in event.fields.items()}
+    number = fields.get("tranche_id")
+    if isinstance(number, int) and 1 <= number <= len(TRANCHE_IDS):
+        fields["tranche"] = TRANCHE_IDS[number - 1]
+    return wire.EventOut(
+        event_id=str(event.event_id),
+        event_type=event.event_type,
+        contract=event.contract,
+        contract_kind=event.contract_kind,
+        transaction_hash=event.transaction_hash,
+        lt=str(event.lt),
+        message_index=event.message_index,
+        block_time=show_time(event.block_time),
+        fields=fields,
+    )
+
+
+def snapshot_message(snapshot: Snapshot, freshness: Freshness) -> Mapping[str, object]:
+    """The `apy_update` of the channel `tranche_apy`: always all tranches."""
+    return {"type": "apy_update", **msgspec.structs.asdict(render_tranches(snapshot, freshness))}
+
+
+def event_message(event: PostedEvent) -> Mapping[str, object]:
+    """The `event` of the channel `events`."""
+    return {"type": "event", **msgspec.structs.asdict(render_event(event)), "timestamp": show_now()}
+
+
+def recent_message(events: tuple[PostedEvent, ...]) -> Mapping[str, object]:
+    """Where a newcomer of the channel `events` starts: the last events, oldest first."""
+    return {"type": "state", "events": [render_event(event) for event in events], "timestamp": show_now()}
+
+
+def gap_message(after: int, until: int) -> Mapping[str, object]:
+    """Too many events at once: those after `after` up to `until` are to be read over REST."""
+    return {"type": "gap", "after": str(after), "until": str(until), "timestamp": show_now()}

@@ -1,0 +1,201 @@
+"""Runs the API: uvicorn on a socket of ours, the feed's tasks beside it, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from litestar.types import ASGIApp
+
+from tonsurance import log
+from tonsurance.api import render
+from tonsurance.api.app import make_app
+from tonsurance.api.injected import Services
+from tonsurance.api.settings import ApiSettings
+from tonsurance.bus.notify import Listener
+from tonsurance.core.errors import DependencyError
+from tonsurance.core.params import Params
+from tonsurance.services.health import HealthReads
+from tonsurance.services.hub import Hub
+from tonsurance.services.ledger_reads import PostgresLedgerReader
+from tonsurance.services.live_feed import LiveFeed, Renderers
+from tonsurance.services.loop import every
+from tonsurance.services.ports import LedgerReader
+from tonsurance.services.tranche_reads import Snapshot, TrancheReads
+
+logger = log.get("api")
+
+DRAIN_TIMEOUT_S = 1.0
+SHUTDOWN_TIMEOUT_S = 5
+MAX_BACKOFF_S = 2.0
+WS_HARD_LIMIT_BYTES = 64 * 1024
+"""Frames above the documented limit are answered with an error; above this one they are not even read."""
+
+
+def bind_socket(settings: ApiSettings) -> socket.socket:
+    """The listening socket, with the kernel's patience for peers that take nothing. Port 0 takes a free one.
+
+    Raises DependencyError when the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.tcp_user_timeout_ms)
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise DependencyError(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.",
+            advice="Set TONSURANCE_PORT to a free port.",
+        ) from error
+    return listener
+
+
+class ApiServer(uvicorn.Server):
+    """uvicorn without its signal handling: when to stop is decided by who runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def make_server(app: ASGIApp, settings: ApiSettings) -> ApiServer:
+    """uvicorn as measured: httptools, sans-I/O WebSockets without compression, keep-alive pings."""
+    return ApiServer(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            ws_max_size=WS_HARD_LIMIT_BYTES,
+            ws_ping_interval=settings.ws_ping_interval_s,
+            ws_ping_timeout=max(1.0, settings.ws_silent_after_s - settings.ws_ping_interval_s),
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+    )
+
+
+class ApiParts:
+    """The services of one API process, wired: ledger -> reads -> feed -> hub -> routes."""
+
+    def __init__(self, ledger: LedgerReader, settings: ApiSettings, params: Params) -> None:
+        self.settings = settings
+        self.reads = TrancheReads(ledger, params, vault_id=settings.vault_id, stale_after_s=settings.stale_after_s)
+        self.hub = Hub()
+        self.feed = LiveFeed(self.reads, ledger, self.hub, self._renderers())
+        self.app = make_app(
+            Services(
+                reads=self.reads,
+                ledger=ledger,
+                health=HealthReads(self.reads, quiet_after_s=settings.quiet_after_s),
+                hub=self.hub,
+                settings=settings,
+            )
+        )
+
+    def _renderers(self) -> Renderers:
+        def render_snapshot(snapshot: Snapshot) -> dict[str, object]:
+            return dict(render.snapshot_message(snapshot, self.reads.freshness))
+
+        return Renderers(
+            snapshot=render_snapshot,
+            event=render.event_message,
+            recent=render.recent_message,
+            gap=render.gap_message,
+        )
+
+
+async def run_api(
+    parts: ApiParts,
+    listener: socket.socket,
+    *,
+    stop: asyncio.Event,
+    wake: asyncio.Event,
+    beside: Sequence[Coroutine[Any, Any, None]] = (),
+) -> None:
+    """Serve until `stop`, with the coroutines `beside` (which end at `stop` too). Setting `wake` has the ledger read
+    at once instead of at the next poll.
+    """
+    settings = parts.settings
+    server = make_server(parts.app, settings)
+
+    async def publish_state() -> None:
+        parts.feed.publish_state()
+
+    tasks = [
+        asyncio.create_task(
+            every(
+                settings.poll_interval_s,
+                parts.feed.refresh,
+                stop=stop,
+                wake=wake,
+                name="live feed",
+                max_backoff_s=MAX_BACKOFF_S,
+            )
+        ),
+        asyncio.create_task(every(settings.full_state_interval_s, publish_state, stop=stop, name="full state")),
+        asyncio.create_task(server.serve(sockets=[listener])),
+        *(asyncio.create_task(task) for task in beside),
+    ]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        await parts.hub.drain(timeout_s=DRAIN_TIMEOUT_S)
+        server.should_exit = True
+        await asyncio.gather(stopping, *tasks)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def serve_api(dsn: str, settings: ApiSettings, params: Params) -> None:
+    """One API process over the ledger at `dsn`, until SIGTERM or SIGINT.
+
+    It starts and answers while the database is not there yet, and outlives its outages. Raises DependencyError when
+    the address to listen on cannot be had.
+    """
+    with stop_on_signals() as stop:
+        await serve_api_until(dsn, settings, params, stop)
+
+
+async def serve_api_until(dsn: str, settings: ApiSettings, params: Params, stop: asyncio.Event) -> None:
+    """Like serve_api, until `stop` is set."""
+    listener = bind_socket(settings)
+    ledger = PostgresLedgerReader(dsn)
+    wake = asyncio.Event()
+    commits = Listener(dsn, lambda _version: wake.set())
+    try:
+        logger.info("serving", host=settings.host, port=listener.getsockname()[1])
+        parts = ApiParts(ledger, settings, params)
+        await run_api(parts, listener, stop=stop, wake=wake, beside=[commits.run(stop)])
+    finally:
+        listener.close()
+        await ledger.close()
+    logger.info("stopped")

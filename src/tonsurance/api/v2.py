@@ -1,0 +1,81 @@
+"""REST, version 2: APY of all tranches, and the audit log of chain events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from litestar import Response, get
+from litestar.openapi import ResponseSpec
+from litestar.params import QueryParameter
+
+from tonsurance.api import render, wire
+from tonsurance.api.errors import PROBLEM_JSON
+from tonsurance.api.injected import IfNoneMatch, Injected
+from tonsurance.api.v1 import BAD_INPUT, NOT_MODIFIED, NOT_READY, answer_tranches
+from tonsurance.chain.addresses import parse_address
+from tonsurance.core.errors import InputError
+from tonsurance.core.events import EVENT_TYPES
+from tonsurance.services.ports import EventQuery
+
+MAX_EVENTS = 200
+
+NO_LEDGER = ResponseSpec(
+    wire.Problem, generate_examples=False, media_type=PROBLEM_JSON, description="The ledger cannot be read right now."
+)
+
+
+@get(
+    "/api/v2/tranches/apy",
+    summary="Target APY of all tranches",
+    description="`apy` is the target: the bonding curve at the present utilisation.",
+    tags=["tranches"],
+    responses={304: NOT_MODIFIED, 503: NOT_READY},
+)
+async def get_tranches_apy(
+    services: Injected, if_none_match: IfNoneMatch = None
+) -> Response[wire.TranchesAnswer | None]:
+    """Six tranches, or 304."""
+    return answer_tranches(services, if_none_match)
+
+
+@get(
+    "/api/v2/events",
+    summary="The audit log",
+    description="Events in the order in which they were posted. `order=asc` (default) starts with the oldest, "
+    "`order=desc` with the newest. `next_after` of one page is `after` of the next; in ascending order the last page's "
+    "cursor stays valid for asking again later.",
+    tags=["events"],
+    responses={400: BAD_INPUT, 503: NO_LEDGER},
+)
+async def get_events(
+    services: Injected,
+    contract: Annotated[
+        str | None, QueryParameter(description="Only this contract; any address form.", max_length=100)
+    ] = None,
+    event_type: Annotated[
+        str | None,
+        QueryParameter(name="type", description=f"Only this type: {', '.join(EVENT_TYPES)}.", max_length=100),
+    ] = None,
+    after: Annotated[
+        int | None, QueryParameter(ge=0, le=2**63 - 1, description="Continue after this `event_id`.")
+    ] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS, description="Events on the page.")] = 50,
+    order: Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or newest first.")] = "asc",
+) -> wire.EventsAnswer:
+    """One page of events."""
+    if event_type is not None and event_type not in EVENT_TYPES:
+        raise InputError(f"Unknown event type: {event_type[:64]}", advice=f"Valid types: {', '.join(EVENT_TYPES)}.")
+    query = EventQuery(
+        contract=None if contract is None else parse_address(contract),
+        event_type=event_type,
+        after=after,
+        newest_first=order == "desc",
+        limit=limit,
+    )
+    events = await services.ledger.read_events(query)
+    return wire.EventsAnswer(
+        events=tuple(render.render_event(event) for event in events),
+        order=order,
+        next_after=str(events[-1].event_id) if events else None,
+        timestamp=render.show_now(),
+    )

@@ -1,0 +1,206 @@
+"""Composition root: the only place where concrete things are built and joined.
+
+Each process imports its own parts inside its function, so that none pays for the others in memory or start time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import uvloop
+
+from tonsurance import settings
+from tonsurance.core.errors import DependencyError, InputError, UsageError
+from tonsurance.core.params import DEFAULT_PARAMS
+
+if TYPE_CHECKING:
+    from tonsurance.db.migrate import MigrationReport
+    from tonsurance.db.postgres import Cluster
+
+network_url = settings.network_url
+_LEAST_POLL_S, _MOST_POLL_S = 0.01, 3600.0
+_MAX_BOC_TEXT = 4_000_000
+
+_Result = TypeVar("_Result")
+
+
+def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run one coroutine on uvloop to its end."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def embedded_database(home: Path) -> Cluster:
+    """The PostgreSQL of a home, not started."""
+    from tonsurance.db.postgres import Cluster
+
+    return Cluster(home)
+
+
+def migrate_database(dsn: str, *, dry_run: bool = False) -> MigrationReport:
+    """Bring a database to this program's schema, or say what would be applied."""
+    from tonsurance.db.migrate import migrate
+    from tonsurance.db.pool import connect
+
+    async def work() -> MigrationReport:
+        conn = await connect(dsn, application_name="tonsurance migrate")
+        try:
+            return await migrate(conn, dry_run=dry_run)
+        finally:
+            await conn.close()
+
+    return run_async(work())
+
+
+def check_addresses(network: str, vault: str | None, factory: str | None) -> tuple[str, str]:
+    """The raw addresses of the two contracts. Raises UsageError, InvalidAddress or WrongNetwork."""
+    from tonsurance.services.integration_daemon import read_contracts
+
+    network_url(network)
+    for flag, given in (("--vault", vault), ("--factory", factory)):
+        if not given:
+            raise UsageError(
+                f"{flag} is missing.", advice=f"Give the contract's address, or set {flag[2:].upper()}_ADDRESS."
+            )
+    found = read_contracts(vault or "", factory or "", network)
+    return found[0].address, found[1].address
+
+
+def check_poll_interval(seconds: float) -> float:
+    """The interval itself. Raises UsageError when it is too short for any server or too long to be live."""
+    if not _LEAST_POLL_S <= seconds <= _MOST_POLL_S:
+        raise UsageError(f"--poll-interval is between {_LEAST_POLL_S} and {_MOST_POLL_S} seconds, not {seconds}.")
+    return seconds
+
+
+def run_daemon(
+    dsn: str, *, network: str, vault: str, factory: str, api_key: str | None, poll_interval_s: float
+) -> None:
+    """Follow the two contracts into the ledger until SIGINT or SIGTERM."""
+    from tonsurance.chain.client import TonCenterClient
+    from tonsurance.chain.layout import load_layout
+    from tonsurance.db.pool import open_pool
+    from tonsurance.services.integration_daemon import IntegrationDaemon, read_contracts
+    from tonsurance.services.ledger_writer import LedgerWriter
+    from tonsurance.services.sync_records import DatabaseRecords
+
+    contracts = read_contracts(vault, factory, network)
+
+    async def work() -> None:
+        stop = stop_on_signals()
+        pool = await open_pool(dsn, min_size=1, max_size=4, application_name="tonsurance daemon")
+        writer = LedgerWriter(dsn, DEFAULT_PARAMS)
+        try:
+            async with TonCenterClient(network_url(network), api_key) as client:
+                writer.start()
+                daemon = IntegrationDaemon(
+                    client, writer, DatabaseRecords(pool), contracts, load_layout(), poll_interval_s=poll_interval_s
+                )
+                await daemon.run(stop)
+        finally:
+            await writer.close()
+            await pool.close()
+
+    run_async(work())
+
+
+def serve_api(dsn: str, *, host: str, port: int) -> None:
+    """Serve REST, WebSocket and the live page until SIGINT or SIGTERM."""
+    from tonsurance.api.server import serve_api as serve
+    from tonsurance.api.settings import ApiSettings
+
+    run_async(serve(dsn, ApiSettings(host=host, port=port), DEFAULT_PARAMS))
+
+
+def require_localnet() -> None:
+    """Raises DependencyError where the local chain's TVM does not run."""
+    if find_spec("tonpy") is not None:
+        return
+    here = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    raise DependencyError(
+        f"The local chain needs x86-64 Linux and Python 3.10 to 3.12, and the packages of requirements/localnet.txt; "
+        f"this is {here}.",
+        advice="Follow a network instead: tonsurance run --network testnet --vault ADDRESS --factory ADDRESS",
+    )
+
+
+def serve_localnet(
+    home: Path,
+    env: settings.Environment,
+    *,
+    port: int,
+    speed: float,
+    seed: int,
+    actors: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Serve a local chain from its data in the home until SIGINT or SIGTERM."""
+    require_localnet()
+    from tonsurance.localnet.server import LocalnetSettings, serve
+
+    key = settings.quote_key(env)
+    if key is None:
+        raise UsageError("QUOTE_KEY is not set.", advice="It signs quotes: 32 random bytes in hex, or QUOTE_KEY_FILE.")
+    chosen = LocalnetSettings(data_dir=home / "chain", port=port, seed=seed, speed=speed, actors=actors, quote_key=key)
+    say(f"Local TON chain on http://127.0.0.1:{port}/api/v2/")
+    run_async(serve(chosen))
+
+
+def exec_psql(dsn: str, arguments: Sequence[str]) -> None:
+    """Replace this process by psql; the password goes by the environment, where other users cannot read it."""
+    from tonsurance.db.binaries import psql_binary
+
+    parts = urlsplit(dsn)
+    env = dict(os.environ)
+    if parts.password is not None:
+        env["PGPASSWORD"] = unquote(parts.password)
+        parts = parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1))
+    program = psql_binary()
+    sys.stdout.flush()
+    os.execve(program, [str(program), urlunsplit(parts), *arguments], env)
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises UsageError when it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+def decode_events(text: str, *, contract_kind: str, layouts: str) -> Iterator[str]:
+    """The events of a transaction given as a base64 BOC, one JSON object each."""
+    import msgspec
+
+    from tonsurance.chain.decode import decode_transaction_json
+    from tonsurance.chain.layout import load_layout
+
+    layout = load_layout(Path(layouts) if layouts.endswith(".toml") else layouts)
+    if len(text) > _MAX_BOC_TEXT:
+        raise InputError("The transaction is too large.")
+    try:
+        boc = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError("The transaction must be a base64 BOC.") from error
+    for event in decode_transaction_json(boc, layout, contract_kind):
+        yield msgspec.json.encode(event).decode()

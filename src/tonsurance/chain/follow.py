@@ -1,0 +1,106 @@
+"""Following one account: every transaction from the stored cursor to the head, each proved to be the next one.
+
+A transaction names the one before it (logical time and hash). Walking these links from the head back to the cursor
+proves that nothing is missing; a page can be short, late or wrong, but it cannot hide a transaction.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from tonsurance import metrics
+from tonsurance.chain.answers import RawTransaction
+from tonsurance.chain.client import MAX_PAGE, TonCenterClient
+from tonsurance.core.errors import BrokenLink, HeadWentBack
+from tonsurance.core.events import GENESIS, Cursor
+
+MAX_WALK_BYTES = 64 * 1024 * 1024
+"""Bytes of transactions one walk keeps, about 60,000 of them."""
+
+
+class Walk(msgspec.Struct, frozen=True, kw_only=True):
+    """Transactions after a cursor, oldest first. Not `complete`: newer ones follow and another walk gets them."""
+
+    after: Cursor
+    transactions: tuple[RawTransaction, ...]
+    complete: bool
+
+
+class Follower:
+    """Reads the transactions of one account."""
+
+    def __init__(
+        self,
+        client: TonCenterClient,
+        contract: str,
+        kind: str,
+        *,
+        page_size: int = MAX_PAGE,
+        max_bytes: int = MAX_WALK_BYTES,
+    ) -> None:
+        self.contract = contract
+        self.kind = kind
+        self._client = client
+        self._page_size = page_size
+        self._max_bytes = max_bytes
+
+    async def read_head(self) -> Cursor:
+        """The account's newest transaction; GENESIS when it has none."""
+        account = await self._client.get_address_information(self.contract)
+        return account.last_transaction
+
+    async def walk(self, after: Cursor, head: Cursor) -> Walk:
+        """All transactions after the cursor up to the head; none when they are equal.
+
+        Raises BrokenLink when a transaction is not the one its successor names or the cursor is not in the account's
+        history, HeadWentBack when the head is older than the cursor.
+
+        What is kept is bounded: of a history too long for one walk the newest part is dropped on the way and only the
+        oldest is returned, so that it can be posted before the next walk.
+        """
+        if head.lt < after.lt:
+            raise HeadWentBack(f"{self.contract}: the head {head.lt} is older than the cursor {after.lt}.")
+        kept: deque[RawTransaction] = deque()
+        kept_bytes, dropped, wanted = 0, False, head
+        while wanted != after:
+            for transaction in await self._read_page(wanted, after):
+                self._check_link(transaction, wanted)
+                wanted = transaction.previous
+                kept.append(transaction)
+                kept_bytes += len(transaction.boc)
+                while kept_bytes > self._max_bytes and len(kept) > 1:
+                    kept_bytes -= len(kept.popleft().boc)
+                    dropped = True
+                if wanted == after:
+                    break
+        kept.reverse()
+        return Walk(after=after, transactions=tuple(kept), complete=not dropped)
+
+    async def _read_page(self, wanted: Cursor, after: Cursor) -> tuple[RawTransaction, ...]:
+        """Transactions from `wanted` on, newest first, at least one."""
+        if wanted.lt <= after.lt:
+            raise BrokenLink(
+                f"{self.contract}: the cursor {_shown(after)} is not in the account's history,"
+                f" which goes on to {_shown(wanted)}."
+            )
+        page = await self._client.get_transactions(
+            self.contract, limit=self._page_size, lt=wanted.lt, hash=wanted.hash, to_lt=after.lt
+        )
+        if not page:
+            raise BrokenLink(f"{self.contract}: the API returned nothing for the transaction {_shown(wanted)}.")
+        metrics.TRANSACTIONS_READ.labels(self.kind).inc(len(page))
+        return page
+
+    def _check_link(self, transaction: RawTransaction, wanted: Cursor) -> None:
+        if transaction.cursor != wanted:
+            raise BrokenLink(
+                f"{self.contract}: {_shown(wanted)} must come next and the API returned {_shown(transaction.cursor)}."
+            )
+        if transaction.previous.lt >= wanted.lt:
+            raise BrokenLink(f"{self.contract}: {_shown(wanted)} names the later {_shown(transaction.previous)}.")
+
+
+def _shown(cursor: Cursor) -> str:
+    return "genesis" if cursor == GENESIS else f"({cursor.lt}, {cursor.hash.hex()})"

@@ -1,0 +1,191 @@
+"""A transaction cell, read as far as following a contract needs: links, phases, external out-messages.
+
+TL-B (block.tlb): transaction$0111 account_addr:bits256 lt:uint64 prev_trans_hash:bits256 prev_trans_lt:uint64
+now:uint32 outmsg_cnt:uint15 orig_status end_status ^[in_msg:(Maybe ^Message) out_msgs:(HashmapE 15 ^Message)]
+total_fees:CurrencyCollection state_update:^(HASH_UPDATE Account) description:^TransactionDescr
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tonsurance.chain.cells import Cell, Slice, parse_boc
+from tonsurance.core.errors import DecodeError
+from tonsurance.core.events import Cursor
+
+_INDEX_BITS = 15
+_MAX_OUT_MESSAGES = 255
+"""The action phase makes at most 255 messages."""
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction: what it is, what it follows, and the cells still to be read. `account` is 64 hex digits."""
+
+    cursor: Cursor
+    previous: Cursor
+    account: str
+    now: int
+    out_count: int
+    messages: Cell
+    description: Cell
+
+
+class ExternalOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An external out-message. `index` is its key in out_msgs; `destination` the external address, if it has one."""
+
+    index: int
+    destination: int | None
+    body: Cell
+
+
+def read_transaction(boc: bytes) -> Transaction:
+    """The transaction in a bag of cells. Raises DecodeError when it is none."""
+    cell = parse_boc(boc)
+    data = cell.begin_parse()
+    if data.load_uint(4) != 0b0111:
+        raise DecodeError("The cell is not a transaction.")
+    account, lt = data.load_uint(256), data.load_uint(64)
+    previous_hash, previous_lt = data.load_uint(256), data.load_uint(64)
+    now, out_count = data.load_uint(32), data.load_uint(15)
+    if len(cell.refs) < 3:
+        raise DecodeError("A transaction has at least three refs.")
+    return Transaction(
+        cursor=Cursor(lt, cell.hash),
+        previous=Cursor(previous_lt, previous_hash.to_bytes(32, "big")),
+        account=f"{account:064x}",
+        now=now,
+        out_count=out_count,
+        messages=cell.refs[0],
+        description=cell.refs[-1],
+    )
+
+
+def did_succeed(description: Cell) -> bool:
+    """Whether compute and action phase of an ordinary transaction succeeded and it was not aborted.
+
+    Other kinds (tick-tock, storage, split, merge) do not happen to ordinary contracts and never count.
+    """
+    data = description.begin_parse()
+    if data.load_uint(4) != 0:
+        return False
+    data.load_bool()  # credit_first
+    _skip_storage_phase(data)
+    _skip_credit_phase(data)
+    computed = _read_compute_phase(data)
+    action = data.load_maybe_ref()
+    aborted = data.load_bool()
+    return computed and action is not None and action.begin_parse().load_bool() and not aborted
+
+
+def _skip_storage_phase(data: Slice) -> None:
+    if data.load_bool():
+        data.load_coins()
+        if data.load_bool():
+            data.load_coins()
+        if data.load_bool():  # status change: 0 unchanged, 10 frozen, 11 deleted
+            data.load_bool()
+
+
+def _skip_credit_phase(data: Slice) -> None:
+    if data.load_bool():
+        if data.load_bool():
+            data.load_coins()
+        data.load_coins()
+        data.load_maybe_ref()  # other currencies
+
+
+def _read_compute_phase(data: Slice) -> bool:
+    """Whether the virtual machine ran and ended well; the slice is then behind this phase."""
+    if not data.load_bool():
+        if data.load_uint(2) == 3:  # reason: 00, 01, 10, or 110
+            data.load_bool()
+        return False
+    success = data.load_bool()
+    data.load_uint(2)
+    data.load_coins()
+    data.load_ref()
+    return success
+
+
+def read_external_outs(transaction: Transaction) -> list[ExternalOut]:
+    """The external out-messages in the order of their index. Raises DecodeError when the messages contradict."""
+    data = transaction.messages.begin_parse()
+    data.load_maybe_ref()  # in_msg
+    root = data.load_maybe_ref()
+    messages = _read_dictionary(root) if root else []
+    if len(messages) != transaction.out_count:
+        raise DecodeError(f"A transaction announces {transaction.out_count} messages and holds {len(messages)}.")
+    found = (_read_external_out(index, message) for index, message in messages)
+    return [message for message in found if message is not None]
+
+
+def _read_dictionary(root: Cell) -> list[tuple[int, Cell]]:
+    """HashmapE 15 ^Message: keys and refs, smallest key first. A label is read before every fork or leaf."""
+    found: list[tuple[int, Cell]] = []
+    pending = [(root, 0, _INDEX_BITS)]
+    while pending:
+        node, key, bits = pending.pop()
+        data = node.begin_parse()
+        label, length = _read_label(data, bits)
+        key, bits = (key << length) | label, bits - length
+        if bits:
+            left, right = data.load_ref(), data.load_ref()
+            pending += [(right, 2 * key + 1, bits - 1), (left, 2 * key, bits - 1)]
+        else:
+            found.append((key, data.load_ref()))
+        if len(found) + len(pending) > _MAX_OUT_MESSAGES:
+            raise DecodeError(f"A transaction has more than {_MAX_OUT_MESSAGES} out-messages.")
+    return found
+
+
+def _read_label(data: Slice, bits: int) -> tuple[int, int]:
+    """A label of at most this many bits, and its length: short (unary), long (binary) or one repeated bit."""
+    if not data.load_bool():
+        length = 0
+        while data.load_bool():
+            length += 1
+        same = None
+    else:
+        same = data.load_uint(1) if data.load_bool() else None
+        length = data.load_uint(bits.bit_length())
+    if length > bits:
+        raise DecodeError("A dictionary's label is longer than its key.")
+    if same is None:
+        return data.load_uint(length), length
+    return (1 << length) - 1 if same else 0, length
+
+
+def _read_external_out(index: int, message: Cell) -> ExternalOut | None:
+    """ext_out_msg_info$11 src dest created_lt:uint64 created_at:uint32 init:(Maybe ...) body:(Either X ^X)."""
+    data = message.begin_parse()
+    if data.load_uint(1) == 0 or data.load_uint(1) == 0:
+        return None
+    data.load_address()
+    destination = _read_external_address(data)
+    data.load_uint(64 + 32)
+    if data.load_bool():
+        _skip_init(data)
+    body = data.load_ref() if data.load_bool() else data.rest_to_cell()
+    return ExternalOut(index=index, destination=destination, body=body)
+
+
+def _read_external_address(data: Slice) -> int | None:
+    kind = data.load_uint(2)
+    if kind == 0:
+        return None
+    if kind != 1:
+        raise DecodeError("An external message has an internal destination.")
+    return data.load_uint(data.load_uint(9))
+
+
+def _skip_init(data: Slice) -> None:
+    """init:(Either StateInit ^StateInit), which no event needs."""
+    if data.load_bool():
+        data.load_ref()
+        return
+    if data.load_bool():  # split_depth
+        data.load_uint(5)
+    if data.load_bool():  # special
+        data.load_uint(2)
+    for _ in ("code", "data", "library"):
+        data.load_maybe_ref()

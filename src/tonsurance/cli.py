@@ -1,0 +1,338 @@
+"""The command line. Exit codes: 0 done, 1 a fault or difference was found, 2 usage, 3 a dependency is out of reach."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from rich.console import Console
+
+from tonsurance import __version__, app, chain_control, log, stack
+from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
+from tonsurance.settings import DatabaseParts, Environment, api_port, database_url, home_dir
+
+EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_DEPENDENCY = 0, 1, 2, 3
+_INTERRUPTED = 130
+DEFAULT_SPEED = 300.0
+"""A one-day policy lives for 288 real seconds, and a quote, valid for 600 chain seconds, for five blocks."""
+
+_SECRET_FLAGS = {"--db-password": "DB_PASSWORD", "--quote-key": "QUOTE_KEY", "--api-key": "TON_API_KEY"}
+
+cli = cyclopts.App(
+    name="tonsurance",
+    version=__version__,
+    help="Parametric cover on TON: follow the contracts, keep the ledger, serve utilisation and APY.",
+)
+localnet_cli = cyclopts.App(name="localnet", help="The local TON chain: serve it, or drive one that runs.")
+events_cli = cyclopts.App(name="events", help="Contract events.")
+cli.command(localnet_cli)
+cli.command(events_cli)
+
+Env = Environment
+
+
+def run_cli(argv: Sequence[str]) -> int:
+    """Parse and run one command; every deliberate error becomes one line on stderr and an exit code."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        refuse_secrets(argv)
+        result = cli(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else EXIT_OK
+    except cyclopts.CycloptsError as error:
+        errors.print(f"tonsurance: {error}\nTry: tonsurance --help", markup=False)
+        return EXIT_USAGE
+    except TonsuranceError as error:
+        errors.print(f"tonsurance: {error}", markup=False)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def exit_code(error: TonsuranceError) -> int:
+    """The exit code of an error that ended a command."""
+    if isinstance(error, InputError):
+        return EXIT_USAGE
+    return EXIT_DEPENDENCY if isinstance(error, DependencyError) else EXIT_FAULT
+
+
+def refuse_secrets(argv: Sequence[str]) -> None:
+    """Secrets in arguments are seen by everybody on the machine and kept in shell histories."""
+    for argument in argv:
+        name = _SECRET_FLAGS.get(argument.split("=", 1)[0])
+        if name is not None:
+            raise UsageError(
+                f"{argument.split('=', 1)[0]} is not taken: arguments can be read by others.",
+                advice=f"Set {name}, or {name}_FILE to a file that holds it.",
+            )
+
+
+def say(line: str) -> None:
+    """One line for the person who started the command."""
+    Console(highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def resolve_database(parts: DatabaseParts, *, explicit: str | None = None) -> str:
+    """The database to use: the flag, the environment, else the running stack of this home."""
+    env = Env()
+    found = explicit or database_url(env, parts)
+    if found is None and (status := stack.read_status(home_dir(env))) is not None:
+        found = status.database_url
+    if not found:
+        raise UsageError(
+            "No database is named.",
+            advice="Set DATABASE_URL, or start one with: tonsurance run (it uses the same home).",
+        )
+    return found
+
+
+def resolve_chain() -> str:
+    """The local chain of the running stack of this home."""
+    status = stack.read_status(home_dir(Env()))
+    if status is None or not status.chain_url:
+        raise UsageError("No local chain runs in this home.", advice="Start one with: tonsurance run")
+    return status.chain_url
+
+
+@cli.command
+def run(
+    *,
+    network: str | None = None,
+    vault: str | None = None,
+    factory: str | None = None,
+    speed: float = DEFAULT_SPEED,
+    seed: int = 1,
+    poll_interval: float | None = None,
+) -> None:
+    """Start everything: PostgreSQL, a local chain with simulated users, the daemon and the API.
+
+    Parameters
+    ----------
+    network
+        Follow this network (mainnet, testnet or a URL) instead of a local chain; needs --vault and --factory.
+    vault
+        Address of the vault contract on that network.
+    factory
+        Address of the factory contract on that network.
+    speed
+        How many times faster than real time the local chain's clock runs.
+    seed
+        Seed of the local chain; the same seed makes the same chain.
+    poll_interval
+        Seconds between looks at the chain (0.1 locally, else 10).
+    """
+    env = Env()
+    log.configure(env.get("LOG_LEVEL") or "warning", process="run")
+    vault, factory = vault or env.get("VAULT_ADDRESS"), factory or env.get("FACTORY_ADDRESS")
+    if network is not None:
+        app.check_addresses(network, vault, factory)
+    options = stack.RunOptions(
+        home=home_dir(env),
+        port=api_port(env),
+        database_url=database_url(env),
+        network=network,
+        vault=vault if network else None,
+        factory=factory if network else None,
+        speed=chain_control.check_speed(speed),
+        seed=seed,
+        poll_interval_s=None if poll_interval is None else app.check_poll_interval(poll_interval),
+    )
+    stack.Stack(options, say=say).run()
+
+
+@cli.command
+def api(*, port: int | None = None, host: str = "127.0.0.1", database_url: str | None = None) -> None:
+    """Serve REST, WebSocket and the live page from a database.
+
+    Parameters
+    ----------
+    port
+        Port to listen on (TONSURANCE_PORT, else 8080).
+    host
+        Address to listen on.
+    database_url
+        The database; else DATABASE_URL, DB_HOST and so on.
+    """
+    env = Env()
+    log.configure(env.get("LOG_LEVEL") or "info", process="api")
+    app.serve_api(resolve_database(DatabaseParts(), explicit=database_url), host=host, port=port or api_port(env))
+
+
+@cli.command
+def daemon(
+    *,
+    network: str,
+    vault: str | None = None,
+    factory: str | None = None,
+    db_host: str | None = None,
+    db_port: int | None = None,
+    db_name: str | None = None,
+    db_user: str | None = None,
+    database_url: str | None = None,
+    poll_interval: float = 10.0,
+) -> None:
+    """Follow the contracts on a network and keep the ledger.
+
+    Parameters
+    ----------
+    network
+        mainnet, testnet, or the base URL of a TonCenter API.
+    vault
+        Address of the vault contract (else VAULT_ADDRESS).
+    factory
+        Address of the factory contract (else FACTORY_ADDRESS).
+    db_host
+        Database host; the password comes from DB_PASSWORD or DB_PASSWORD_FILE.
+    db_port
+        Database port.
+    db_name
+        Database name.
+    db_user
+        Database user.
+    database_url
+        The whole database address in one.
+    poll_interval
+        Seconds between looks at the chain.
+    """
+    env = Env()
+    log.configure(env.get("LOG_LEVEL") or "info", process="daemon")
+    vault, factory = app.check_addresses(
+        network, vault or env.get("VAULT_ADDRESS"), factory or env.get("FACTORY_ADDRESS")
+    )
+    parts = DatabaseParts(host=db_host, port=db_port, name=db_name, user=db_user)
+    app.run_daemon(
+        resolve_database(parts, explicit=database_url),
+        network=network,
+        vault=vault,
+        factory=factory,
+        api_key=env.get("TON_API_KEY"),
+        poll_interval_s=app.check_poll_interval(poll_interval),
+    )
+
+
+@cli.command
+def migrate(*, database_url: str | None = None, dry_run: bool = False) -> None:
+    """Bring the database schema to this version.
+
+    Parameters
+    ----------
+    database_url
+        The database; else DATABASE_URL, DB_HOST and so on, else the running stack's.
+    dry_run
+        Only say what would be applied.
+    """
+    report = app.migrate_database(resolve_database(DatabaseParts(), explicit=database_url), dry_run=dry_run)
+    verb = "would be applied" if dry_run else "applied"
+    for name in report.applied:
+        say(f"{name} {verb}")
+    say(f"Schema version {report.version}." if report.applied else f"Schema version {report.version}, nothing to do.")
+
+
+@cli.command
+def psql(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Open psql on the database of the running stack (or DATABASE_URL); arguments go to psql."""
+    app.exec_psql(resolve_database(DatabaseParts()), arguments)
+
+
+@events_cli.command
+def decode(
+    *,
+    transaction: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    contract_kind: str,
+    layouts: str = "tonsurance",
+) -> None:
+    """Print the events of a transaction, one JSON object a line.
+
+    Parameters
+    ----------
+    transaction
+        File with the base64 BOC of the transaction, or - for standard input.
+    contract_kind
+        Kind of the contract it ran on, such as MultiTrancheVault or PolicyFactory.
+    layouts
+        Name of a shipped layout description, or a TOML file.
+    """
+    text = sys.stdin.read() if transaction == "-" else app.read_text(Path(transaction))
+    for line in app.decode_events(text, contract_kind=contract_kind, layouts=layouts):
+        sys.stdout.write(line + "\n")
+
+
+@localnet_cli.default
+def localnet(
+    *,
+    port: int | None = None,
+    speed: float | None = None,
+    seed: int = 1,
+    actors: bool = True,
+) -> None:
+    """Serve a local TON chain with our contracts on it, in the shape of a TonCenter API.
+
+    Without --port, and with --speed, it changes the speed of the chain of the running stack.
+
+    Parameters
+    ----------
+    port
+        Port to listen on; a free one is chosen and printed when left out.
+    speed
+        How many times faster than real time the chain's clock runs.
+    seed
+        Seed of a new chain.
+    actors
+        Let simulated depositors and buyers act.
+    """
+    env = Env()
+    if port is None and speed is not None and stack.read_status(home_dir(env)) is not None:
+        say(chain_control.set_speed(resolve_chain(), speed))
+        return
+    log.configure(env.get("LOG_LEVEL") or "info", process="localnet")
+    port = port or stack.free_port()
+    app.serve_localnet(
+        home_dir(env),
+        env,
+        port=port,
+        speed=chain_control.check_speed(DEFAULT_SPEED if speed is None else speed),
+        seed=seed,
+        actors=actors,
+        say=say,
+    )
+
+
+@localnet_cli.command
+def mine(blocks: int = 1) -> None:
+    """Make the running local chain produce blocks at once.
+
+    Parameters
+    ----------
+    blocks
+        How many, 1 to 10,000.
+    """
+    say(chain_control.mine(resolve_chain(), blocks))
+
+
+@localnet_cli.command
+def airdrop(address: str, amount: str) -> None:
+    """Give an address test money on the running local chain.
+
+    Parameters
+    ----------
+    address
+        Raw or user-friendly address.
+    amount
+        Amount in TON.
+    """
+    say(chain_control.airdrop(resolve_chain(), address, amount))
+
+
+@localnet_cli.command
+def send(boc: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Send an external message to the running local chain.
+
+    Parameters
+    ----------
+    boc
+        The message as a base64 BOC, or - for standard input.
+    """
+    say(chain_control.send(resolve_chain(), sys.stdin.read() if boc == "-" else boc))

@@ -1,0 +1,291 @@
+"""Posting to the ledger: everything a group of batches changes, in one database transaction.
+
+Events if new, their entries, one history row per event and tranche, the tranche snapshot, policies, quarantine and
+the contracts' cursors become visible together with one ledger version and one notification, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from tonsurance.core.errors import CursorConflict, LedgerError, LedgerRefused, WriterFenced
+from tonsurance.core.events import VAULT_KIND, ChainEvent, ContractBatch, Cursor, DecodedTransaction, Undecoded
+from tonsurance.core.params import Params
+from tonsurance.db.policies import open_policy_book
+from tonsurance.db.pool import Connection
+from tonsurance.db.postings import TrancheBook
+from tonsurance.db.tranches import lock_totals
+
+CHANNEL = "tonsurance_ledger"
+"""Notification channel; the payload is `{"v": <ledger version>}`."""
+
+_WRITER_LOCK = 0x746F6E5F77726974  # "ton_writ"
+_REASON_LIMIT = 500
+
+SELECT_LEDGER_VERSION = "SELECT version FROM ledger_head"
+TRY_WRITER_LOCK = "SELECT pg_try_advisory_lock($1)"
+TAKE_EPOCH = "UPDATE ledger_head SET writer_epoch = writer_epoch + 1 RETURNING writer_epoch"
+LOCK_HEAD = "SELECT version, writer_epoch FROM ledger_head FOR UPDATE"
+LOCK_CONTRACTS = """
+SELECT contract_address, contract_type, vault_id, last_synced_lt, last_synced_hash
+FROM blockchain_sync_state WHERE contract_address = ANY($1) ORDER BY contract_address FOR UPDATE
+"""
+INSERT_EVENTS = """
+INSERT INTO blockchain_events (contract_address, logical_time, message_index, contract_type, event_type, policy_id,
+    transaction_hash, metadata, raw_body, decoder, block_time, ledger_version)
+SELECT contract, lt, message_index, kind, event_type, policy_id, encode(hash, 'hex'), metadata, raw_body, decoder,
+    to_timestamp(block_time), $12
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::jsonb[],
+    $9::bytea[], $10::text[], $11::bigint[])
+    AS new (contract, lt, message_index, kind, event_type, policy_id, hash, metadata, raw_body, decoder, block_time)
+ON CONFLICT (contract_address, logical_time, message_index) DO NOTHING
+RETURNING contract_address, logical_time, message_index
+"""
+INSERT_QUARANTINE = """
+INSERT INTO blockchain_quarantine (contract_address, logical_time, message_index, transaction_hash, reason, raw_body,
+    block_time)
+SELECT contract, lt, message_index, encode(hash, 'hex'), reason, raw_body, to_timestamp(block_time)
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::bytea[], $5::text[], $6::bytea[], $7::bigint[])
+    AS new (contract, lt, message_index, hash, reason, raw_body, block_time)
+ON CONFLICT (contract_address, logical_time, message_index) DO NOTHING
+RETURNING contract_address
+"""
+MOVE_CURSORS = """
+UPDATE blockchain_sync_state s SET last_synced_lt = moved.lt, last_synced_hash = moved.hash,
+    last_sync_timestamp = now(), sync_status = 'active', error_message = NULL,
+    total_events_synced = s.total_events_synced + moved.events
+FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bigint[]) AS moved (contract, lt, hash, events)
+WHERE s.contract_address = moved.contract
+"""
+PUBLISH_VERSION = """
+WITH head AS (UPDATE ledger_head SET version = $2 RETURNING version)
+SELECT pg_notify($1, format('{"v":%s}', version)) FROM head
+"""
+RECORD_ERROR = """
+UPDATE blockchain_sync_state SET sync_status = 'error', error_message = $2, last_sync_timestamp = now()
+WHERE contract_address = $1
+"""
+
+Identity = tuple[str, int, int]
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """What posting one batch did: events new to the ledger (and how many of each type), those it had already, newly
+    quarantined messages, and the ledger version at which the result is visible."""
+
+    version: int
+    events: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    by_type: dict[str, int] = {}
+
+
+class _Contract(msgspec.Struct):
+    kind: str
+    vault_id: str
+    cursor: Cursor
+    events: int = 0
+
+
+async def select_ledger_version(conn: Connection) -> int:
+    """The version of the newest posted events."""
+    version: int = await conn.fetchval(SELECT_LEDGER_VERSION)
+    return version
+
+
+async def take_ledger(conn: Connection) -> int:
+    """Become the only writer for as long as this connection lives; returns the epoch to post with.
+
+    Raises WriterFenced when another connection is the writer.
+    """
+    if not await conn.fetchval(TRY_WRITER_LOCK, _WRITER_LOCK):
+        raise WriterFenced
+    epoch: int = await conn.fetchval(TAKE_EPOCH)
+    return epoch
+
+
+async def post_batches(
+    conn: Connection, batches: Sequence[ContractBatch], params: Params, epoch: int
+) -> tuple[Posted, ...]:
+    """Post all batches in one transaction, or none of them.
+
+    Raises CursorConflict when a batch does not start at its contract's stored cursor, LedgerRefused when an event
+    would break the ledger, WriterFenced when another writer took over, LedgerError for an unknown contract.
+    """
+    async with conn.transaction():
+        version = await _lock_head(conn, epoch)
+        contracts = await _lock_contracts(conn, {batch.contract for batch in batches})
+        for batch in batches:
+            _follow(contracts[batch.contract], batch)
+        fresh = await _insert_events(conn, batches, version + 1)
+        if fresh:
+            version += 1
+            await _fold(conn, fresh, contracts, params, version)
+        quarantined = await _insert_quarantine(conn, batches)
+        posted = _count(batches, fresh, quarantined, contracts, version)
+        await _move_cursors(conn, contracts)
+        if fresh:
+            await conn.execute(PUBLISH_VERSION, CHANNEL, version)
+    return posted
+
+
+async def record_error(conn: Connection, contract: str, message: str, epoch: int) -> None:
+    """Mark a contract as stopped by an error, for people to see. Raises WriterFenced."""
+    async with conn.transaction():
+        await _lock_head(conn, epoch)
+        await conn.execute(RECORD_ERROR, contract, message)
+
+
+async def _lock_head(conn: Connection, epoch: int) -> int:
+    head = await conn.fetchrow(LOCK_HEAD)
+    if head is None:
+        raise LedgerError("The ledger has no head row.")
+    if head["writer_epoch"] != epoch:
+        raise WriterFenced
+    version: int = head["version"]
+    return version
+
+
+async def _lock_contracts(conn: Connection, addresses: set[str]) -> dict[str, _Contract]:
+    rows = await conn.fetch(LOCK_CONTRACTS, sorted(addresses))
+    found = {
+        row["contract_address"]: _Contract(
+            row["contract_type"], row["vault_id"], Cursor(row["last_synced_lt"], row["last_synced_hash"])
+        )
+        for row in rows
+    }
+    if missing := addresses - found.keys():
+        raise LedgerError(f"The contract {min(missing)} is not registered.")
+    return found
+
+
+def _follow(contract: _Contract, batch: ContractBatch) -> None:
+    """Compare-and-set of the cursor: the batch must start exactly where the contract stands, and go forward."""
+    if batch.after != contract.cursor:
+        raise CursorConflict(
+            f"{batch.contract} stands at logical time {contract.cursor.lt}; the batch starts at {batch.after.lt}."
+        )
+    for transaction in batch.transactions:
+        if transaction.cursor.lt <= contract.cursor.lt:
+            raise CursorConflict(f"Transactions of {batch.contract} are out of order at {transaction.cursor.lt}.")
+        contract.cursor = transaction.cursor
+        if any((e.contract, e.lt) != (batch.contract, transaction.cursor.lt) for e in transaction.events):
+            raise LedgerRefused(f"An event of another transaction stands in {batch.contract} at {contract.cursor.lt}.")
+
+
+async def _insert_events(
+    conn: Connection, batches: Sequence[ContractBatch], version: int
+) -> dict[Identity, ChainEvent]:
+    """Store the events and return those that were not there yet, in the order they happened."""
+    events = [event for batch in batches for transaction in batch.transactions for event in transaction.events]
+    if not events:
+        return {}
+    columns = (list(column) for column in zip(*map(_event_row, events), strict=True))
+    inserted = {tuple(row) for row in await conn.fetch(INSERT_EVENTS, *columns, version)}
+    fresh: dict[Identity, ChainEvent] = {}
+    for event in events:
+        identity = _identity(event)
+        if identity in inserted:
+            fresh.setdefault(identity, event)
+    return fresh
+
+
+def _identity(event: ChainEvent) -> Identity:
+    return (event.contract, event.lt, event.message_index)
+
+
+def _event_row(event: ChainEvent) -> tuple[object, ...]:
+    return (
+        event.contract,
+        event.lt,
+        event.message_index,
+        event.contract_kind,
+        event.event_type,
+        getattr(event.body, "policy_id", None),
+        event.transaction_hash,
+        msgspec.json.encode(event.body).decode(),
+        event.raw_body,
+        event.decoder,
+        event.block_time,
+    )
+
+
+async def _fold(
+    conn: Connection,
+    fresh: dict[Identity, ChainEvent],
+    contracts: dict[str, _Contract],
+    params: Params,
+    version: int,
+) -> None:
+    """Vault events move the tranches of the vault their contract belongs to; factory events move policies."""
+    vault_events = [event for event in fresh.values() if contracts[event.contract].kind == VAULT_KIND]
+    factory_events = [event for event in fresh.values() if contracts[event.contract].kind != VAULT_KIND]
+    vault_ids = sorted({contracts[event.contract].vault_id for event in vault_events})
+    tranches = TrancheBook(await lock_totals(conn, vault_ids) if vault_ids else {}, params)
+    for event in vault_events:
+        tranches.post(event, contracts[event.contract].vault_id)
+    policies = await open_policy_book(conn, factory_events)
+    for event in factory_events:
+        policies.post(event, contracts[event.contract].vault_id)
+    await tranches.write(conn, version)
+    await policies.write(conn, version)
+
+
+async def _insert_quarantine(conn: Connection, batches: Sequence[ContractBatch]) -> Counter[str]:
+    """Keep the messages nobody could decode; returns how many of each contract are new."""
+    rows = [
+        _quarantine_row(batch.contract, transaction, message)
+        for batch in batches
+        for transaction in batch.transactions
+        for message in transaction.undecoded
+    ]
+    if not rows:
+        return Counter()
+    columns = (list(column) for column in zip(*rows, strict=True))
+    return Counter(row["contract_address"] for row in await conn.fetch(INSERT_QUARANTINE, *columns))
+
+
+def _quarantine_row(contract: str, transaction: DecodedTransaction, message: Undecoded) -> tuple[object, ...]:
+    return (
+        contract,
+        transaction.cursor.lt,
+        message.message_index,
+        transaction.cursor.hash,
+        message.reason.replace("\x00", "")[:_REASON_LIMIT],  # PostgreSQL text cannot hold a zero byte
+        message.raw_body,
+        transaction.block_time,
+    )
+
+
+def _count(
+    batches: Sequence[ContractBatch],
+    fresh: dict[Identity, ChainEvent],
+    quarantined: Counter[str],
+    contracts: dict[str, _Contract],
+    version: int,
+) -> tuple[Posted, ...]:
+    """What each batch added. Takes each new event once, so that a doubled one counts for the first batch alone."""
+    left = dict(fresh)
+    posted = []
+    for batch in batches:
+        events = [event for transaction in batch.transactions for event in transaction.events]
+        new = [event for event in events if left.pop(_identity(event), None) is not None]
+        contracts[batch.contract].events += len(new)
+        posted.append(
+            Posted(
+                version=version,
+                events=len(new),
+                duplicates=len(events) - len(new),
+                quarantined=quarantined.pop(batch.contract, 0),
+                by_type=dict(Counter(event.event_type for event in new)),
+            )
+        )
+    return tuple(posted)
+
+
+async def _move_cursors(conn: Connection, contracts: dict[str, _Contract]) -> None:
+    rows = [(address, c.cursor.lt, c.cursor.hash, c.events) for address, c in contracts.items()]
+    await conn.execute(MOVE_CURSORS, *(list(column) for column in zip(*rows, strict=True)))

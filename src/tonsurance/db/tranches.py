@@ -1,0 +1,89 @@
+"""Where the tranches stand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from tonsurance.core.catalog import TRANCHE_IDS
+from tonsurance.core.ledger import Totals
+from tonsurance.db.pool import Connection, Record
+
+_TRANCHE_COLUMNS = """
+    vault_id, tranche_id, total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton,
+    earned_premium_nanoton::text, shares::text, utilization_ratio, utilization_raw, insolvent, current_apy,
+    logical_time, message_index, mc_seqno, block_time, params_version, ledger_version, updated_at
+"""
+
+SELECT_TRANCHES = f"""
+SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE $1::text IS NULL OR vault_id = $1
+"""  # noqa: S608 - the column list is a constant of this module
+SELECT_TRANCHES_SINCE = f"""
+SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE ledger_version > $1
+"""  # noqa: S608
+LOCK_TOTALS = """
+SELECT vault_id, tranche_id, total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton,
+    earned_premium_nanoton::text, shares::text
+FROM tranche_utilization WHERE vault_id = ANY($1) ORDER BY vault_id, tranche_id FOR UPDATE
+"""
+
+
+class TrancheRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A tranche after the event (logical_time, message_index) of its vault. Amounts in nanoTON, `current_apy` in
+    percent (None when insolvent), `utilization_raw` None when insolvent."""
+
+    vault_id: str
+    tranche_id: str
+    total_capital_nanoton: int
+    coverage_sold_nanoton: int
+    unearned_premium_nanoton: int
+    earned_premium_nanoton: int
+    shares: int
+    utilization_ratio: float
+    utilization_raw: float | None
+    insolvent: bool
+    current_apy: float | None
+    logical_time: int
+    message_index: int
+    mc_seqno: int | None
+    block_time: datetime
+    params_version: int
+    ledger_version: int
+    updated_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Record) -> TrancheRow:
+        """From a row of the selects above."""
+        large = {name: int(row[name]) for name in ("earned_premium_nanoton", "shares")}
+        return cls(**{**row, **large})
+
+
+async def select_tranches(conn: Connection, vault_id: str | None = None) -> list[TrancheRow]:
+    """The tranches that any event has touched, by vault and then senior to junior."""
+    return _in_order(await conn.fetch(SELECT_TRANCHES, vault_id))
+
+
+async def select_tranches_since(conn: Connection, version: int) -> list[TrancheRow]:
+    """The tranches that changed after a ledger version."""
+    return _in_order(await conn.fetch(SELECT_TRANCHES_SINCE, version))
+
+
+async def lock_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str, str], Totals]:
+    """The totals by (vault_id, tranche_id), locked until the transaction ends."""
+    return {
+        (row["vault_id"], row["tranche_id"]): Totals(
+            capital=row["total_capital_nanoton"],
+            coverage=row["coverage_sold_nanoton"],
+            unearned=row["unearned_premium_nanoton"],
+            earned=int(row["earned_premium_nanoton"]),
+            shares=int(row["shares"]),
+        )
+        for row in await conn.fetch(LOCK_TOTALS, vault_ids)
+    }
+
+
+def _in_order(rows: list[Record]) -> list[TrancheRow]:
+    seniority = {tranche_id: place for place, tranche_id in enumerate(TRANCHE_IDS)}
+    tranches = [TrancheRow.from_row(row) for row in rows]
+    return sorted(tranches, key=lambda row: (row.vault_id, seniority[row.tranche_id]))

@@ -1,0 +1,101 @@
+"""Controls of the local chain, under /_localnet/: what a public server does not have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tonsurance.core.errors import InputError
+from tonsurance.localnet.cells import raw_address
+from tonsurance.localnet.chain import LocalChain
+from tonsurance.localnet.deploy import Contracts
+from tonsurance.localnet.http import Answer, ApiError, Request
+from tonsurance.localnet.parameters import Parameters
+from tonsurance.localnet.store import BlockHeader
+
+PREFIX = "/_localnet/"
+MAX_MINED = 10_000
+MAX_AIRDROP_NANO = 10**18
+SHOWN_BLOCKS = 50
+
+
+class Control:
+    """Answers what comes under /_localnet/. `step` makes one block; `contracts` says what is deployed, if it is."""
+
+    def __init__(
+        self, chain: LocalChain, step: Callable[[], object], contracts: Callable[[], Contracts | None]
+    ) -> None:
+        self._chain = chain
+        self._step = step
+        self._contracts = contracts
+
+    async def handle(self, request: Request) -> Answer:
+        """Answer one request."""
+        name = request.path.removeprefix(PREFIX)
+        if name == "status":
+            return Answer(200, self._status())
+        actions = {"mine": self._mine, "airdrop": self._airdrop, "send": self._send, "speed": self._set_speed}
+        action = actions.get(name)
+        if action is None:
+            raise ApiError(404, "Not Found")
+        if request.method != "POST":
+            raise ApiError(405, "Method Not Allowed")
+        try:
+            return Answer(200, {"ok": True, **await action(request.parameters)})
+        except InputError as error:
+            raise ApiError(422, str(error)) from error
+
+    def _status(self) -> dict[str, Any]:
+        chain, contracts = self._chain, self._contracts()
+        return {
+            "ready": contracts is not None,
+            "seqno": chain.head.seqno,
+            "utime": chain.now,
+            "vault": contracts.vault if contracts else None,
+            "factory": contracts.factory if contracts else None,
+            "network_id": chain.network_id,
+            "seed": chain.seed,
+            "speed": chain.speed,
+            "waiting": chain.waiting,
+            "rejected": chain.rejected,
+            "blocks": [_show_block(header) for header in chain.last_headers(SHOWN_BLOCKS)],
+        }
+
+    async def _mine(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Blocks at once, beside those of the clock. Other requests are answered between them."""
+        count = Parameters(values).integer("n", low=1, high=MAX_MINED) or 1
+        for _ in range(count):
+            self._step()
+            await asyncio.sleep(0)
+        return {"mined": count, "seqno": self._chain.head.seqno}
+
+    async def _airdrop(self, values: dict[str, Any]) -> dict[str, Any]:
+        parameters = Parameters(values)
+        nano = parameters.integer("amount_nano", low=1, high=MAX_AIRDROP_NANO)
+        if nano is None:
+            raise ApiError(422, "amount_nano: field required")
+        address = parameters.address()
+        self._chain.airdrop(address, nano)
+        return {"address": raw_address(address), "amount_nano": nano}
+
+    async def _send(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"hash": self._chain.submit_external(Parameters(values).boc()).hex()}
+
+    async def _set_speed(self, values: dict[str, Any]) -> dict[str, Any]:
+        speed = values.get("speed")
+        if not isinstance(speed, int | float) or isinstance(speed, bool):
+            raise ApiError(422, "speed: value must be a number")
+        self._chain.speed = float(speed)
+        return {"speed": self._chain.speed}
+
+
+def _show_block(header: BlockHeader) -> dict[str, Any]:
+    """A block with its range of logical time; `mined_at` is our clock's, unix seconds."""
+    return {
+        "seqno": header.seqno,
+        "utime": header.utime,
+        "start_lt": str(header.start_lt),
+        "end_lt": str(header.end_lt),
+        "mined_at": header.mined_at,
+    }

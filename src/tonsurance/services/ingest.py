@@ -1,0 +1,160 @@
+"""One contract from the chain into the ledger: follow, decode, submit. An error changes nothing but the status."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import msgspec
+
+from tonsurance import log, metrics
+from tonsurance.chain.answers import RawTransaction
+from tonsurance.chain.decode import Decoder
+from tonsurance.chain.follow import Follower
+from tonsurance.core.errors import LedgerRefused, TonsuranceError
+from tonsurance.core.events import GENESIS, ContractBatch, Cursor
+
+BATCH_SIZE = 200
+"""Transactions in one batch: decoded in about 10 ms, so that other work is not kept waiting."""
+_log = log.get(__name__)
+
+
+class BatchSink(Protocol):
+    """Where batches go: the ledger's writer, or a fake."""
+
+    async def submit(self, batch: ContractBatch) -> object:
+        """Post a batch whole, or raise.
+
+        With LedgerRefused everything before the refused transaction was posted, and the stop was recorded; with any
+        other error of ours nothing was.
+        """
+        ...
+
+
+class SyncRecords(Protocol):
+    """What is stored about following a contract: the database, or a fake."""
+
+    async def read_cursor(self, contract: str) -> Cursor:
+        """The last transaction that was posted; GENESIS when there is none."""
+        ...
+
+    async def record_head(self, contract: str, head_lt: int) -> None:
+        """The chain was read just now and this is its newest transaction."""
+        ...
+
+
+class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a contract is doing. `checked_at` is the unix time the head was last read; lt 0 is before the first."""
+
+    contract: str
+    contract_kind: str
+    status: str
+    cursor_lt: int
+    head_lt: int
+    checked_at: float | None
+    error_code: str | None
+    error: str | None
+
+    @property
+    def lag_lt(self) -> int:
+        """Logical time from the cursor to the head."""
+        return max(0, self.head_lt - self.cursor_lt)
+
+
+class ContractIngest:
+    """Follows one contract. `run_once` is called again and again."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        decoder: Decoder,
+        sink: BatchSink,
+        records: SyncRecords,
+        *,
+        batch_size: int = BATCH_SIZE,
+        head_record_interval_s: float = 2.0,
+    ) -> None:
+        self._follower = follower
+        self._decoder = decoder
+        self._sink = sink
+        self._records = records
+        self._batch_size = batch_size
+        self._head_record_interval_s = head_record_interval_s
+        self._known: Cursor | None = None
+        """The stored cursor; None when it must be read: at the start and after every error."""
+        self._posted = GENESIS
+        self._head = GENESIS
+        self._checked_at: float | None = None
+        self._head_recorded_at = float("-inf")
+        self._stopped = False
+        self._error: TonsuranceError | None = None
+
+    @property
+    def status(self) -> IngestStatus:
+        """The state as of the last round."""
+        return IngestStatus(
+            contract=self._follower.contract,
+            contract_kind=self._follower.kind,
+            status="error" if self._stopped else "active",
+            cursor_lt=self._posted.lt,
+            head_lt=self._head.lt,
+            checked_at=self._checked_at,
+            error_code=self._error.code if self._error else None,
+            error=self._error.message if self._error else None,
+        )
+
+    async def run_once(self) -> None:
+        """Post everything up to the head.
+
+        Raises what went wrong: then the cursor is where the last posted batch put it. After LedgerRefused this contract
+        stands still, just before the transaction the ledger cannot take, until the process starts again.
+        """
+        if self._stopped:
+            return
+        known, self._known = self._known, None
+        try:
+            cursor = known or await self._records.read_cursor(self._follower.contract)
+            self._known = await self._follow(cursor)
+        except TonsuranceError as error:
+            self._note_error(error)
+            raise
+        self._error = None
+
+    def _note_error(self, error: TonsuranceError) -> None:
+        self._error = error
+        metrics.INGEST_ERRORS.labels(error.code).inc()
+        if isinstance(error, LedgerRefused):
+            self._stopped = True
+            _log.error("contract_stopped", contract=self._follower.contract, reason=error.message)
+
+    async def _follow(self, cursor: Cursor) -> Cursor:
+        """Post all that follows the cursor; returns the cursor after it."""
+        self._posted = cursor
+        self._head = await self._follower.read_head()
+        self._checked_at = time.time()
+        walk = await self._follower.walk(cursor, self._head)
+        for start in range(0, len(walk.transactions), self._batch_size):
+            await self._post(walk.transactions[start : start + self._batch_size])
+        metrics.CURSOR_LAG_LT.labels(self._follower.contract).set(self.status.lag_lt)
+        await self._record_head()
+        return self._posted
+
+    async def _post(self, transactions: tuple[RawTransaction, ...]) -> None:
+        batch = ContractBatch(
+            contract=self._follower.contract,
+            contract_kind=self._follower.kind,
+            after=self._posted,
+            transactions=tuple(self._decoder.decode(transaction.boc) for transaction in transactions),
+        )
+        await self._sink.submit(batch)
+        self._posted = batch.until
+        undecoded = sum(len(transaction.undecoded) for transaction in batch.transactions)
+        if undecoded:
+            _log.error("messages_quarantined", contract=self._follower.contract, count=undecoded)
+
+    async def _record_head(self) -> None:
+        """At most every few seconds: it is a write, and a posted batch says as much."""
+        now = time.monotonic()
+        if now - self._head_recorded_at >= self._head_record_interval_s:
+            await self._records.record_head(self._follower.contract, self._head.lt)
+            self._head_recorded_at = now

@@ -1,0 +1,230 @@
+"""The one writer of the ledger: collects batches while a transaction is in flight and posts them together.
+
+No timer is involved: alone, a batch is posted at once; under load, the group grows to what arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from tonsurance import log, metrics
+from tonsurance.core.errors import (
+    DatabaseUnavailable,
+    LedgerError,
+    LedgerRefused,
+    TonsuranceError,
+    WriterFenced,
+)
+from tonsurance.core.events import ContractBatch
+from tonsurance.core.params import Params
+from tonsurance.db.ledger import Posted, post_batches, record_error, take_ledger
+from tonsurance.db.pool import Connection, connect, driver_errors
+
+__all__ = ["LedgerWriter", "Posted"]
+
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 5.0
+_CLOSE_TIMEOUT_S = 20.0
+
+logger = log.get("ledger_writer")
+
+
+class _Job:
+    """A batch, and where its submitter waits."""
+
+    def __init__(self, batch: ContractBatch) -> None:
+        self.batch = batch
+        self.done: asyncio.Future[Posted] = asyncio.get_running_loop().create_future()
+
+    @property
+    def weight(self) -> int:
+        return sum(1 + len(transaction.events) for transaction in self.batch.transactions)
+
+    def settle(self, outcome: Posted | TonsuranceError) -> None:
+        """Answer the submitter, who may have gone away."""
+        if self.done.done():
+            return
+        if isinstance(outcome, TonsuranceError):
+            self.done.set_exception(outcome)
+        else:
+            self.done.set_result(outcome)
+
+
+class LedgerWriter:
+    """Posts batches for any number of submitters over one connection of its own.
+
+    At most `max_events` (plus the last batch's) go into one transaction and `queue_size` batches wait; further
+    submitters wait for room. A second writer on the same database is refused (WriterFenced).
+    """
+
+    def __init__(self, dsn: str, params: Params, *, max_events: int = 1000, queue_size: int = 1024) -> None:
+        self._dsn = dsn
+        self._params = params
+        self._max_events = max_events
+        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue(queue_size)
+        self._task: asyncio.Task[None] | None = None
+        self._conn: Connection | None = None
+        self._epoch = 0
+        self._delay_s = 0.0
+        self._closed = False
+
+    def start(self) -> None:
+        """Start posting. Connects with the first batch, so a database that is down is its submitter's error."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            logger.error("ledger_writer_ended", exc_info=self._task.exception())
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger_writer")
+
+    async def submit(self, batch: ContractBatch) -> Posted:
+        """Post a batch; returns when it is durable.
+
+        Raises CursorConflict (read the cursor again), LedgerRefused (everything before the refused transaction is
+        posted and the contract is marked), WriterFenced, or DatabaseUnavailable (nothing moved, or, when the
+        connection broke during the commit, all of it: the cursor tells).
+        """
+        if self._closed:
+            raise DatabaseUnavailable("The ledger writer is closed.")
+        self.start()
+        job = _Job(batch)
+        await self._queue.put(job)
+        if self._task is None or self._task.done():  # it ended while we waited for room
+            self._abandon([])
+        return await job.done
+
+    async def close(self) -> None:
+        """Post what was submitted, then give the ledger back."""
+        self._closed = True
+        if self._task is not None and not self._task.done():
+            await self._queue.put(None)
+            await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            with driver_errors():
+                await conn.close(timeout=_CLOSE_TIMEOUT_S)
+
+    async def _run(self) -> None:
+        group: list[_Job] = []
+        try:
+            while True:
+                group, last = await self._collect()
+                await self._post(group)
+                if last:
+                    return
+        finally:
+            self._abandon(group)
+
+    async def _collect(self) -> tuple[list[_Job], bool]:
+        """Everything that waits, up to the limit, at least one batch; True when it is the last."""
+        group: list[_Job] = []
+        weight = 0
+        item = await self._queue.get()
+        while item is not None:
+            group.append(item)
+            weight += item.weight
+            if weight >= self._max_events or self._queue.empty():
+                return group, False
+            item = self._queue.get_nowait()
+        return group, True
+
+    def _abandon(self, group: Sequence[_Job]) -> None:
+        """Nobody may wait forever, also when the task ends by a fault."""
+        waiting = list(group)
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            waiting += [item] if item is not None else []
+        for job in waiting:
+            job.settle(DatabaseUnavailable("The ledger writer stopped; the cursor tells what was posted."))
+
+    async def _post(self, jobs: Sequence[_Job]) -> None:
+        """Post a group; when the ledger refuses it, each batch for itself, so that the good ones still go in."""
+        jobs = [job for job in jobs if not job.done.cancelled()]
+        if not jobs:
+            return
+        outcome = await self._attempt([job.batch for job in jobs])
+        if not isinstance(outcome, TonsuranceError):
+            for job, posted in zip(jobs, outcome, strict=True):
+                job.settle(posted)
+        elif len(jobs) > 1 and _is_about_data(outcome):
+            for job in jobs:
+                await self._post([job])
+        elif isinstance(outcome, LedgerRefused):
+            jobs[0].settle(await self._post_until_refused(jobs[0].batch, outcome))
+        else:
+            for job in jobs:
+                job.settle(outcome)
+
+    async def _post_until_refused(self, batch: ContractBatch, refusal: TonsuranceError) -> TonsuranceError:
+        """Post the transactions before the refused one, mark the contract, and return the refusal."""
+        after = batch.after
+        for transaction in batch.transactions if len(batch.transactions) > 1 else ():
+            part = msgspec.structs.replace(batch, after=after, transactions=(transaction,))
+            outcome = await self._attempt([part])
+            if isinstance(outcome, TonsuranceError):
+                refusal = outcome
+                break
+            after = part.until
+        if isinstance(refusal, LedgerRefused):
+            logger.error("batch_refused", contract=batch.contract, after_lt=after.lt, error=refusal.message)
+            await self._record(batch.contract, refusal)
+        return refusal
+
+    async def _attempt(self, batches: Sequence[ContractBatch]) -> tuple[Posted, ...] | TonsuranceError:
+        """One transaction: what each batch did, or the error that rolled all of it back."""
+        try:
+            conn = await self._connected()
+            with driver_errors(), metrics.LEDGER_BATCH_SECONDS.time():
+                posted = await post_batches(conn, batches, self._params, self._epoch)
+        except TonsuranceError as error:
+            self._note_failure(error)
+            return error
+        self._delay_s = 0.0
+        _observe(batches, posted)
+        return posted
+
+    async def _record(self, contract: str, refusal: LedgerRefused) -> None:
+        try:
+            conn = await self._connected()
+            with driver_errors():
+                await record_error(conn, contract, refusal.message, self._epoch)
+        except TonsuranceError as error:  # the submitter learns of the refusal in any case
+            self._note_failure(error)
+
+    async def _connected(self) -> Connection:
+        """The writer's connection; a lost one is replaced after a delay that grows with each failure."""
+        if self._conn is not None and not self._conn.is_closed():
+            return self._conn
+        await asyncio.sleep(self._delay_s)
+        self._conn = await connect(self._dsn, application_name="tonsurance-writer")
+        with driver_errors():
+            self._epoch = await take_ledger(self._conn)
+        logger.info("ledger_taken", epoch=self._epoch)
+        return self._conn
+
+    def _note_failure(self, error: TonsuranceError) -> None:
+        """After an outage the connection is not trusted any more."""
+        if _is_about_data(error):
+            return
+        self._delay_s = min(max(self._delay_s * 2, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+        logger.warning("ledger_unavailable", code=error.code, error=error.message, next_delay_s=self._delay_s)
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.terminate()
+
+
+def _is_about_data(error: TonsuranceError) -> bool:
+    """Whether the batch is the reason, not the database or another writer."""
+    return isinstance(error, LedgerError) and not isinstance(error, WriterFenced)
+
+
+def _observe(batches: Sequence[ContractBatch], posted: Sequence[Posted]) -> None:
+    metrics.LEDGER_BATCH_EVENTS.observe(sum(result.events for result in posted))
+    for batch, result in zip(batches, posted, strict=True):
+        for event_type, count in result.by_type.items():
+            metrics.EVENTS_POSTED.labels(event_type).inc(count)
+        if result.quarantined:
+            metrics.QUARANTINED.labels(batch.contract_kind).inc(result.quarantined)

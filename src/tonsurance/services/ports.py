@@ -1,0 +1,87 @@
+"""What the reading services need from the ledger, as values and one Protocol.
+
+The real reader is services/ledger_reads.py; the tests' fake holds these values in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class TrancheTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tranche stands after the last event that touched it. Amounts in nanoTON, `block_time` in unix seconds.
+
+    `lt` is the logical time of that event's transaction, 0 when nothing was posted yet; `seqno` is the block's
+    number, None when the chain reader does not know it.
+    """
+
+    vault_id: str
+    tranche_id: str
+    capital_nano: int
+    coverage_nano: int
+    unearned_nano: int
+    lt: int
+    seqno: int | None
+    block_time: float
+
+
+class ContractSync(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one contract is followed. Times in unix seconds of the database's clock; None is never.
+
+    `head_lt` is the newest transaction the chain reader has seen, `checked_at` when it last looked.
+    """
+
+    contract: str
+    contract_kind: str
+    status: str
+    last_lt: int
+    head_lt: int | None
+    checked_at: float | None
+
+
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the figures are made of, read in one transaction. `read_at` is the database's clock."""
+
+    version: int
+    read_at: float
+    tranches: tuple[TrancheTotals, ...]
+    contracts: tuple[ContractSync, ...]
+    last_event_id: int
+
+
+class PostedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of the audit log. `fields` is the event's body as built-in values; `event_id` only grows."""
+
+    event_id: int
+    contract: str
+    contract_kind: str
+    event_type: str
+    lt: int
+    message_index: int
+    transaction_hash: str
+    block_time: float
+    fields: dict[str, object]
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events to read: oldest first after an event, or newest first before one."""
+
+    contract: str | None = None
+    event_type: str | None = None
+    after: int | None = None
+    newest_first: bool = False
+    limit: int = 50
+
+
+class LedgerReader(Protocol):
+    """Reads of the ledger. Every method raises DatabaseUnavailable when the ledger cannot be read."""
+
+    async def read_state(self) -> LedgerState:
+        """The tranches and cursors as of now."""
+        ...
+
+    async def read_events(self, query: EventQuery) -> tuple[PostedEvent, ...]:
+        """One page of the audit log."""
+        ...

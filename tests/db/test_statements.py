@@ -1,0 +1,45 @@
+"""Every SQL statement of the query modules fits the migrated schema, and gives the columns its row type names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import ModuleType
+
+import msgspec
+import pytest
+
+from tonsurance.db import events, ledger, policies, postings, tranches
+from tonsurance.db.pool import connect
+
+_MODULES: tuple[ModuleType, ...] = (events, ledger, policies, postings, tranches)
+_VERBS = ("SELECT", "INSERT", "UPDATE", "WITH")
+STATEMENTS = {
+    f"{module.__name__.rsplit('.', 1)[-1]}.{name}": value
+    for module in _MODULES
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, str) and value.strip().startswith(_VERBS)
+}
+ROW_TYPES = {
+    "events.SELECT_EVENTS_NEWEST": events.EventRow,
+    "events.SELECT_EVENTS_OLDEST": events.EventRow,
+    "events.SELECT_EVENTS_SINCE": events.EventRow,
+    "tranches.SELECT_TRANCHES": tranches.TrancheRow,
+    "tranches.SELECT_TRANCHES_SINCE": tranches.TrancheRow,
+    "policies.SELECT_POLICY_COUNTS": policies.PolicyCounts,
+}
+
+
+@pytest.fixture
+async def conn(each_database: str) -> AsyncIterator[object]:
+    conn = await connect(each_database)
+    yield conn
+    await conn.close()
+
+
+async def test_every_statement_can_be_prepared_and_rows_have_their_fields(conn) -> None:  # type: ignore[no-untyped-def]
+    assert len(STATEMENTS) >= 20
+    for name, sql in STATEMENTS.items():
+        statement = await conn.prepare(sql)
+        if name in ROW_TYPES:
+            columns = {attribute.name for attribute in statement.get_attributes()}
+            assert columns == {field.name for field in msgspec.structs.fields(ROW_TYPES[name])}, name
