@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tonsurance import __version__, app, chain_control, log, stack
 from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
-from tonsurance.settings import DatabaseParts, Environment, api_port, database_url, home_dir
+from tonsurance.settings import DatabaseParts, Environment, api_port, check_database_url, database_url, home_dir
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_DEPENDENCY = 0, 1, 2, 3
 _INTERRUPTED = 130
@@ -78,7 +78,7 @@ def say(line: str) -> None:
 def resolve_database(parts: DatabaseParts, *, explicit: str | None = None) -> str:
     """The database to use: the flag, the environment, else the running stack of this home."""
     env = Env()
-    found = explicit or database_url(env, parts)
+    found = check_database_url(explicit) if explicit else database_url(env, parts)
     if found is None and (status := stack.read_status(home_dir(env))) is not None:
         found = status.database_url
     if not found:

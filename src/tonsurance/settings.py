@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -67,6 +67,18 @@ class DatabaseParts(msgspec.Struct, frozen=True, kw_only=True):
 NO_PARTS = DatabaseParts()
 
 
+def check_database_url(url: str) -> str:
+    """The address itself. Raises UsageError, which does not repeat it (it may hold a password)."""
+    try:
+        parts = urlsplit(url)
+        readable = parts.scheme in ("postgresql", "postgres") and (parts.port or 0) >= 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise UsageError("The database address is not readable.", advice="It looks like postgresql://user@host/name.")
+    return url
+
+
 def database_url(env: Environment, parts: DatabaseParts = NO_PARTS) -> str | None:
     """DATABASE_URL, else built from DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD or POSTGRES_PASSWORD.
 
@@ -75,7 +87,7 @@ def database_url(env: Environment, parts: DatabaseParts = NO_PARTS) -> str | Non
     given = msgspec.structs.astuple(parts)
     url = env.get("DATABASE_URL")
     if url and not any(given):
-        return url
+        return check_database_url(url)
     host = parts.host or env.get("DB_HOST")
     name = parts.name or env.get("DB_NAME")
     if not (host or name or any(given)):

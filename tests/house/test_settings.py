@@ -32,6 +32,13 @@ def test_database_address_from_parts_and_environment() -> None:
     assert database_url(Environment({"POSTGRES_PASSWORD": "unused"})) is None
 
 
+@pytest.mark.parametrize("bad", ["mysql://x/y", "localhost:5432", "postgresql://h:port/x", "x", "postgresql://[::1"])
+def test_an_unreadable_database_address_is_refused_and_not_repeated(bad: str) -> None:
+    with pytest.raises(UsageError, match="not readable") as caught:
+        database_url(Environment({"DATABASE_URL": bad}))
+    assert f" {bad}" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", ["0", "65536", "8o80", "-1", "٨٠٨٠", "1e3"])
 def test_a_bad_port_is_refused(bad: str) -> None:
     with pytest.raises(UsageError, match="TONSURANCE_PORT"):

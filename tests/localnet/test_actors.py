@@ -191,3 +191,18 @@ def test_room_is_counted_with_what_comes_and_goes() -> None:
     assert not has_room(view, coverage=61)
     assert has_room(view, withdrawn=78)
     assert not has_room(view, withdrawn=79)
+
+
+def test_what_is_under_way_counts_until_it_shows(chain: LocalChain) -> None:
+    market = Market(chain, deploy_contracts(chain, KEY))
+    market.note_cover(1_000)
+    market.note_cover(200)
+    market.note_withdrawal(6, 70)
+
+    expected = market.expected()
+
+    assert [view.coverage for view in expected] == [300, 240, 216, 180, 144, 120]
+    assert [view.capital for view in expected] == [0, 0, 0, 0, 0, -70]
+    for _ in range(BLOCKS_UNDER_WAY):
+        chain.mine()
+    assert market.expected() == market.tranches()

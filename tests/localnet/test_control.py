@@ -10,7 +10,7 @@ import pytest
 
 from localnet.probe import SOMEBODY, TON
 from tonsurance.localnet.cells import raw_address
-from tonsurance.localnet.chain import NETWORK_ID, LocalChain
+from tonsurance.localnet.chain import MAX_WAITING_MESSAGES, NETWORK_ID, LocalChain
 from tonsurance.localnet.deploy import deploy_contracts
 from tonsurance.localnet.render import b64
 from tonsurance.localnet.server import Localnet, running
@@ -102,3 +102,12 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(
 async def test_controls_are_not_reached_by_get(control: httpx.AsyncClient, chain: LocalChain) -> None:
     assert (await control.get("/mine", params={"n": 3})).status_code == 405
     assert chain.head.seqno == 1
+
+
+async def test_a_full_queue_is_said(control: httpx.AsyncClient, chain: LocalChain) -> None:
+    for _ in range(MAX_WAITING_MESSAGES):
+        chain.airdrop(SOMEBODY, 1)
+
+    answer = await control.post("/airdrop", json={"address": ADDRESS, "amount_nano": 1})
+
+    assert (answer.status_code, answer.json()["ok"]) == (503, False)

@@ -18,7 +18,7 @@ from tonsurance.localnet.deploy import deploy_contracts
 from tonsurance.localnet.engine import TonpyEngine
 from tonsurance.localnet.messages import external_message, internal_message, read_message, read_transaction
 from tonsurance.localnet.server import Localnet
-from tonsurance.localnet.store import ChainStore
+from tonsurance.localnet.store import BlockChanges, ChainStore
 from tonsurance.localnet.wallets import Transfer, Wallet
 
 KEY = bytes(range(32))
@@ -157,6 +157,18 @@ def test_a_seed_decides_everything(engine: TonpyEngine) -> None:
     assert runs[0] != runs[2]
 
 
+def test_chains_of_different_seeds_share_no_block(engine: TonpyEngine) -> None:
+    """Not even an empty one, so that nobody takes one for the other."""
+    roots = []
+    for seed in (1, 2):
+        store = ChainStore()
+        chain = LocalChain(engine, store, seed=seed)
+        roots.append([chain.head.root_hash, chain.mine().header.root_hash, chain.head.file_hash])
+        store.close()
+
+    assert not set(roots[0]) & set(roots[1])
+
+
 def test_every_block_of_the_past_is_read_as_it_was(chain: LocalChain, probe_code: bytes) -> None:
     probe = deploy_probe(chain, probe_code)
     seen = {}
@@ -277,15 +289,35 @@ def test_a_chain_of_another_seed_is_refused(engine: TonpyEngine, store: ChainSto
         LocalChain(engine, store, seed=2)
 
 
-def test_a_block_that_cannot_be_stored_did_not_happen(chain: LocalChain, store: ChainStore) -> None:
+class FullStore(ChainStore):
+    """A store whose disk is full once the genesis is written."""
+
+    def save_block(self, changes: BlockChanges) -> None:
+        if changes.header.seqno > FIRST_SEQNO:
+            raise DependencyError("The disk is full.")
+        super().save_block(changes)
+
+
+def test_a_block_that_cannot_be_stored_did_not_happen(engine: TonpyEngine) -> None:
+    store = FullStore()
+    chain = LocalChain(engine, store)
     chain.airdrop(SOMEBODY, TON)
     head = chain.head
+
+    for _ in range(2):
+        with pytest.raises(DependencyError, match="full"):
+            chain.mine()
+
+    assert (chain.head, chain.waiting, chain.balance(SOMEBODY)) == (head, 1, 0)
+    store.close()
+
+
+def test_a_store_that_cannot_be_read_is_an_outage(chain: LocalChain, store: ChainStore) -> None:
+    """Not an account without money."""
     store.close()
 
     with pytest.raises(DependencyError, match="cannot be used"):
-        chain.mine()
-
-    assert (chain.head, chain.waiting) == (head, 1)
+        chain.balance(SOMEBODY)
 
 
 def test_two_processes_cannot_have_one_file(tmp_path: Path, engine: TonpyEngine) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tonsurance.core.errors import InputError
+from tonsurance.core.errors import InputError, NotReady
 from tonsurance.localnet.cells import raw_address
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.deploy import Contracts
@@ -45,6 +45,8 @@ class Control:
             return Answer(200, {"ok": True, **await action(request.parameters)})
         except InputError as error:
             raise ApiError(422, str(error)) from error
+        except NotReady as error:
+            raise ApiError(503, str(error)) from error
 
     def _status(self) -> dict[str, Any]:
         chain, contracts = self._chain, self._contracts()
