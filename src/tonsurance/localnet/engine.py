@@ -87,7 +87,8 @@ class TonpyEngine:
     def compile_func(self, source: str) -> bytes:
         """Code BOC of a FunC program (one text, standard library included). The compiler's findings go to stderr.
 
-        The compiler remembers the global variables of a program for the next one in the same process. Raises InputError when it does not compile.
+        The compiler remembers the global variables of a program for the next one in the same process.
+        Raises InputError when it does not compile.
         """
         try:
             return native_boc(convert_assembler(func_string_to_asm(source)))
