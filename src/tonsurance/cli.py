@@ -89,12 +89,12 @@ def resolve_database(parts: DatabaseParts, *, explicit: str | None = None) -> st
     return found
 
 
-def resolve_chain() -> str:
-    """The local chain of the running stack of this home."""
+def resolve_stack() -> stack.Status:
+    """The running stack of this home, with its chain."""
     status = stack.read_status(home_dir(Env()))
     if status is None or not status.chain_url:
-        raise UsageError("No local chain runs in this home.", advice="Start one with: tonsurance run")
-    return status.chain_url
+        raise UsageError("No chain is named and none runs in this home.", advice="Start one with: tonsurance run")
+    return status
 
 
 @cli.command
@@ -164,7 +164,7 @@ def api(*, port: int | None = None, host: str = "127.0.0.1", database_url: str |
 @cli.command
 def daemon(
     *,
-    network: str,
+    network: str | None = None,
     vault: str | None = None,
     factory: str | None = None,
     db_host: str | None = None,
@@ -179,7 +179,7 @@ def daemon(
     Parameters
     ----------
     network
-        mainnet, testnet, or the base URL of a TonCenter API.
+        mainnet, testnet, or the base URL of a TonCenter API; else the running stack's chain and contracts.
     vault
         Address of the vault contract (else VAULT_ADDRESS).
     factory
@@ -199,9 +199,11 @@ def daemon(
     """
     env = Env()
     log.configure(env.get("LOG_LEVEL") or "info", process="daemon")
-    vault, factory = app.check_addresses(
-        network, vault or env.get("VAULT_ADDRESS"), factory or env.get("FACTORY_ADDRESS")
-    )
+    vault, factory = vault or env.get("VAULT_ADDRESS"), factory or env.get("FACTORY_ADDRESS")
+    if network is None:
+        status = resolve_stack()
+        network, vault, factory = status.chain_url, vault or status.vault, factory or status.factory
+    vault, factory = app.check_addresses(network, vault, factory)
     parts = DatabaseParts(host=db_host, port=db_port, name=db_name, user=db_user)
     app.run_daemon(
         resolve_database(parts, explicit=database_url),
@@ -285,7 +287,7 @@ def localnet(
     """
     env = Env()
     if port is None and speed is not None and stack.read_status(home_dir(env)) is not None:
-        say(chain_control.set_speed(resolve_chain(), speed))
+        say(chain_control.set_speed(resolve_stack().chain_url, speed))
         return
     log.configure(env.get("LOG_LEVEL") or "info", process="localnet")
     port = port or stack.free_port()
@@ -309,7 +311,7 @@ def mine(blocks: int = 1) -> None:
     blocks
         How many, 1 to 10,000.
     """
-    say(chain_control.mine(resolve_chain(), blocks))
+    say(chain_control.mine(resolve_stack().chain_url, blocks))
 
 
 @localnet_cli.command
@@ -323,7 +325,7 @@ def airdrop(address: str, amount: str) -> None:
     amount
         Amount in TON.
     """
-    say(chain_control.airdrop(resolve_chain(), address, amount))
+    say(chain_control.airdrop(resolve_stack().chain_url, address, amount))
 
 
 @localnet_cli.command
@@ -335,4 +337,4 @@ def send(boc: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     boc
         The message as a base64 BOC, or - for standard input.
     """
-    say(chain_control.send(resolve_chain(), sys.stdin.read() if boc == "-" else boc))
+    say(chain_control.send(resolve_stack().chain_url, sys.stdin.read() if boc == "-" else boc))

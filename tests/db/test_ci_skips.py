@@ -25,7 +25,7 @@ def run_pytest(folder: Path, source: str, ci: str) -> subprocess.CompletedProces
     shutil.copy(_TESTS / "conftest.py", folder)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rsx", "-q", folder],
-        env={**os.environ, "CI": ci, "PYTHONPATH": str(_TESTS)},
+        env={**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(_TESTS), *sys.path])},
         capture_output=True,
         text=True,
         timeout=60,

@@ -51,7 +51,15 @@ def top() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="tonsurance tests "))
     path.chmod(0o755)
     yield path
+    for pid in servers_below(path):  # only when a test failed
+        os.kill(pid, signal.SIGQUIT)
     shutil.rmtree(path)
+
+
+def servers_below(path: Path) -> list[int]:
+    """Servers of ours that still work below this directory."""
+    pid_files = [*path.glob("**/data/postmaster.pid")]
+    return [int(file.read_text().split("\n", 1)[0]) for file in pid_files if processes_in(file.parent)]
 
 
 @pytest.fixture(params=sorted(INSTALLED_BINARIES, reverse=True))

@@ -516,6 +516,18 @@ async def test_a_submitter_that_gives_up_stops_nobody(writer: LedgerWriter, conn
     assert await select_cursor(conn, FACTORY) == cursor_at(10)
 
 
+async def test_a_fault_of_ours_neither_hangs_a_submitter_nor_ends_the_writer(
+    writer: LedgerWriter, conn: Connection
+) -> None:
+    key = "blockchain_events_contract_address_logical_time_message_ind_key"
+    await conn.execute(f"ALTER TABLE blockchain_events DROP CONSTRAINT {key}")
+    part = batch(transaction(10, deposit(1, TON)))
+    with pytest.raises(DatabaseUnavailable, match="writer stopped"):
+        await writer.submit(part)
+    await conn.execute("ALTER TABLE blockchain_events ADD UNIQUE (contract_address, logical_time, message_index)")
+    assert (await writer.submit(part)).events == 1
+
+
 async def test_closing_posts_what_was_submitted(each_database: str, conn: Connection) -> None:
     writer = LedgerWriter(each_database, DEFAULT_PARAMS, queue_size=2)
     parts = cut(legal_transactions(6, 40), [3] * 6)

@@ -8,7 +8,6 @@ can enter the directory is that user, or root. There is no TCP port.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -25,13 +24,12 @@ from tonsurance.core.errors import DatabaseUnavailable, PostgresNotFound
 from tonsurance.db.accounts import Account, server_account
 from tonsurance.db.binaries import CACHE_ROOT, find_binaries, major_version, reachable_binaries
 from tonsurance.db.clusterfiles import STATE_ROOT, ClusterFiles, processes_in
+from tonsurance.lifetime import die_with
 
 DATABASE = "tonsurance"
 OWNER = "tonsurance"
 
 _PORT = 5432  # only names the socket file: each cluster has a socket directory of its own
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _READY_TIMEOUT_S = 120.0  # recovery after a crash reads up to max_wal_size
 _RETRY_S = 15.0
 _STOP_TIMEOUT_S = 30.0
@@ -301,7 +299,7 @@ def _environment() -> dict[str, str]:
 def _become(account: Account | None, when_parent_dies: signal.Signals) -> Callable[[], None]:
     """A hook for the forked child: change the user, then ask the kernel for a signal when the parent is gone.
 
-    In this order, because a change of user forgets the request. SIGINT is PostgreSQL's clean fast shutdown.
+    In this order, see lifetime.py. SIGINT is PostgreSQL's clean fast shutdown.
     """
     parent = os.getpid()
 
@@ -310,8 +308,6 @@ def _become(account: Account | None, when_parent_dies: signal.Signals) -> Callab
             os.setgroups([])
             os.setgid(account.gid)
             os.setuid(account.uid)
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(when_parent_dies), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+        die_with(parent, when_parent_dies)
 
     return hook
