@@ -51,4 +51,5 @@ bench: $(VENV)/.dev  ## figures beside their limits, written to bench/results.js
 	@$(BIN)/python -m bench
 
 clean:  ## remove the virtual environment and all local data
-	@rm -rf $(VENV) .tonsurance build .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@[ ! -x $(BIN)/tonsurance ] || $(BIN)/python tools/remove_home.py .tonsurance
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from tonsurance import log
+from tonsurance.core.errors import TonsuranceError
 from tonsurance.lifetime import die_with
 
 _FIRST_DELAY_S = 0.2
@@ -155,7 +156,7 @@ class Supervisor:
         del self._restart_at[name]
         try:
             self._launch(name)
-        except OSError as error:
+        except (OSError, TonsuranceError) as error:
             logger.error("restart_failed", child=name, error=str(error))
             self._schedule_restart(name, -1, time.monotonic())
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from system.processes import is_running, wait_until
+from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.supervisor import Program, Supervisor
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -48,6 +49,38 @@ def test_a_child_that_keeps_failing_is_retried_ever_more_slowly(tmp_path: Path) 
             return "bad" in supervisor._restart_at and supervisor._delays["bad"] == expected * 2
 
         wait_until(ended, timeout_s=20, what=f"delay {expected}")
+    supervisor.stop_all()
+
+
+class Reluctant:
+    """A child whose second start fails, as PostgreSQL's may, and whose third works."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.starts == 2:
+            raise DatabaseUnavailable
+
+    def poll(self) -> int | None:
+        return 1 if self.starts < 3 else None
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_restart_that_fails_is_tried_again() -> None:
+    supervisor, child = Supervisor(on_change=lambda: None), Reluctant()
+    supervisor.start("postgres", child)
+
+    def started() -> bool:
+        supervisor.check()
+        return child.starts == 3
+
+    wait_until(started, timeout_s=10, what="the third start")
     supervisor.stop_all()
 
 
