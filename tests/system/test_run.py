@@ -65,12 +65,12 @@ def test_a_websocket_client_is_told_of_each_change(stack: Running) -> None:
     with connect(f"ws://127.0.0.1:{stack.port}/ws") as client:
         assert json.loads(client.recv(timeout=10))["type"] == "welcome"
         client.send(json.dumps({"action": "subscribe", "channel": "tranche_apy"}))
-        versions = []
+        versions: list[int] = []
         while len(set(versions)) < 4:
             message = json.loads(client.recv(timeout=30))
             if message.get("type") == "apy_update":
                 assert [row["tranche_id"] for row in message["tranches"]] == list(TRANCHE_IDS)
-                versions.append(message["ledger_version"])
+                versions.append(int(message["ledger_version"]))
         assert versions == sorted(versions)
 
 
