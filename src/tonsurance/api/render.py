@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -59,7 +60,7 @@ def _apy_range(tranche: Tranche) -> wire.ApyRange:
     return wire.ApyRange(min=tranche.apy_min_pct, max=tranche.apy_max_pct)
 
 
-def _tranche_fields(figures: TrancheFigures) -> dict[str, object]:
+def _tranche_fields(figures: TrancheFigures) -> dict[str, Any]:
     totals, room = figures.totals, figures.room
     capital_ton = ton_from_nano(totals.capital_nano)
     return {
@@ -90,7 +91,7 @@ def _tranche_fields(figures: TrancheFigures) -> dict[str, object]:
     }
 
 
-def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, object]:
+def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, Any]:
     return {
         "params_version": snapshot.params_version,
         "ledger_version": str(snapshot.state.version),
@@ -102,15 +103,15 @@ def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, object]:
 
 def render_utilization(figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness) -> wire.UtilizationAnswer:
     """One tranche in full."""
-    return wire.UtilizationAnswer(**_tranche_fields(figures), **_provenance(snapshot, freshness))  # type: ignore[arg-type]
+    return wire.UtilizationAnswer(**_tranche_fields(figures), **_provenance(snapshot, freshness))
 
 
 def render_tranches(snapshot: Snapshot, freshness: Freshness) -> wire.TranchesAnswer:
     """All tranches in full."""
     return wire.TranchesAnswer(
-        tranches=tuple(wire.TrancheFields(**_tranche_fields(figures)) for figures in snapshot.tranches),  # type: ignore[arg-type]
+        tranches=tuple(wire.TrancheFields(**_tranche_fields(figures)) for figures in snapshot.tranches),
         as_of=render_as_of(snapshot.latest),
-        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+        **_provenance(snapshot, freshness),
     )
 
 
@@ -135,7 +136,7 @@ def render_apy(
         curve=tranche.curve.value,
         curve_points=curve_points(tranche),
         as_of=render_as_of(figures.totals) if current else None,
-        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+        **_provenance(snapshot, freshness),
     )
 
 
@@ -172,7 +173,7 @@ def render_capacity(figures: TrancheFigures, snapshot: Snapshot, freshness: Fres
         utilization_raw=figures.used.raw,
         insolvent=figures.used.insolvent,
         as_of=render_as_of(totals),
-        **_provenance(snapshot, freshness),  # type: ignore[arg-type]
+        **_provenance(snapshot, freshness),
     )
 
 
