@@ -5,7 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench clean contracts
+.PHONY: help run test check fmt bench fuzz soak clean contracts
+FUZZ_INPUTS ?= 1000000
+BLOCKS ?= 9000
+TRANSACTIONS ?= 20000
+KILLS ?= 20
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +53,12 @@ contracts: $(VENV)/.dev  ## compile the contracts anew
 
 bench: $(VENV)/.dev  ## figures beside their limits, written to bench/results.json
 	@$(BIN)/python -m bench
+
+fuzz: $(VENV)/.dev  ## a million hostile cells through the decoder (FUZZ_INPUTS, FUZZ_SEED)
+	@PYTHONPATH=tests $(BIN)/python -m chain.fuzzing --count $(FUZZ_INPUTS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
+
+soak: $(VENV)/.dev  ## hours of chain in minutes, with kills, compared after each (BLOCKS, TRANSACTIONS, KILLS)
+	@$(BIN)/python tools/soak.py --blocks $(BLOCKS) --transactions $(TRANSACTIONS) --kills $(KILLS)
 
 clean:  ## remove the virtual environment and all local data
 	@[ ! -x $(BIN)/tonsurance ] || $(BIN)/python tools/remove_home.py .tonsurance

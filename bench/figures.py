@@ -12,13 +12,15 @@ ROUNDS = 7
 
 
 class Figure(msgspec.Struct, kw_only=True):
-    """One line of the report. `ok` is None where there is nothing to compare with."""
+    """One line of the report. `ok` is None where there is nothing to compare with; `note` says why a limit is missed,
+    or how the figure is to be read."""
 
     name: str
     value: str
     spread: str = ""
     limit: str
     ok: bool | None
+    note: str = ""
 
 
 def seconds(work: Callable[[], object]) -> float:

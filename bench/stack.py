@@ -20,34 +20,39 @@ import httpx
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.figures import Figure, percentile
+from bench.figures import Figure, median, percentile, spread
 from tonsurance.db.postgres import remove_cluster
 
 POLL_INTERVAL_S = 0.1
-LISTEN_S = 60.0
+LISTEN_S = 30.0
+WARM_STARTS = 3
 START_LIMIT_S = 3.0
 MEMORY_LIMIT_MB = 400
 
 
 def measure() -> list[Figure]:
-    """A first start on an empty home, a second one, and a minute of listening."""
+    """A first start on an empty home, three warm ones, and half a minute of listening."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         first, _ = _with_stack(home, None)
-        warm, figures = _with_stack(home, _listen)
+        warm = [_with_stack(home, None)[0] for _ in range(WARM_STARTS - 1)]
+        last, figures = _with_stack(home, _listen)
+        warm.append(last)
         remove_cluster(home)
     return [
         Figure(
             name="start on an empty home, packages installed",
             value=f"{first:.1f} s",
-            limit="-",
+            limit="< 90 s with the installation of the packages",
             ok=None,
+            note="the installation itself depends on the package index and is not timed here",
         ),
         Figure(
             name="warm start, command to first figures",
-            value=f"{warm:.1f} s",
+            value=f"{median(warm):.1f} s",
+            spread=spread(warm, 1),
             limit=f"< {START_LIMIT_S:.0f} s",
-            ok=warm < START_LIMIT_S,
+            ok=median(warm) < START_LIMIT_S,
         ),
         *figures,
     ]

@@ -25,7 +25,10 @@ LAYOUT = ROOT / "src/tonsurance/chain/layouts/tonsurance.toml"
 
 SHARED = ("stdlib.fc", "errors.fc", "ops.fc", "messages.fc")
 CONTRACTS = {
-    "MultiTrancheVault": ("multi_tranche_vault", (*SHARED, "vault_storage.fc", "vault_rules.fc")),
+    "MultiTrancheVault": (
+        "multi_tranche_vault",
+        (*SHARED, "vault_storage.fc", "vault_events.fc", "vault_rules.fc", "vault_claims.fc"),
+    ),
     "PolicyFactory": ("policy_factory", (*SHARED, "factory_storage.fc", "quote.fc")),
 }
 """Contract kind -> (name of its file without suffix, the files put before it)."""

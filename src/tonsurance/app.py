@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 network_url = settings.network_url
 _LEAST_POLL_S, _MOST_POLL_S = 0.01, 3600.0
+_MOST_WAIT_S = 86_400.0
 _MAX_BOC_TEXT = 4_000_000
 
 _Result = TypeVar("_Result")
@@ -86,6 +87,23 @@ def check_addresses(network: str, vault: str | None, factory: str | None) -> tup
     return found[0].address, found[1].address
 
 
+def check_vault(network: str, vault: str | None) -> str:
+    """The raw address of the vault. Raises UsageError, InvalidAddress or WrongNetwork."""
+    from tonsurance.chain.addresses import check_network
+
+    network_url(network)
+    if not vault:
+        raise UsageError("--vault is missing.", advice="Give the contract's address, or set VAULT_ADDRESS.")
+    return check_network(vault, network)
+
+
+def check_wait(seconds: float) -> float:
+    """The time itself. Raises UsageError when it is none to wait."""
+    if not 0 <= seconds <= _MOST_WAIT_S:
+        raise UsageError(f"--wait is between 0 and {_MOST_WAIT_S:g} seconds, not {seconds}.")
+    return seconds
+
+
 def check_poll_interval(seconds: float) -> float:
     """The interval itself. Raises UsageError when it is too short for any server or too long to be live."""
     if not _LEAST_POLL_S <= seconds <= _MOST_POLL_S:
@@ -122,6 +140,48 @@ def run_daemon(
             await pool.close()
 
     run_async(work())
+
+
+def verify_vault(
+    dsn: str,
+    network: str,
+    vault: str,
+    *,
+    api_key: str | None,
+    wait_s: float,
+    as_json: bool,
+    progress: Callable[[str], None],
+) -> tuple[bool, str]:
+    """Compare the ledger with the chain at its newest block: whether they are equal, and what to show."""
+    import msgspec
+
+    from tonsurance.chain.client import TonCenterClient
+    from tonsurance.chain.layout import load_layout
+    from tonsurance.db.pool import open_pool
+    from tonsurance.services.verdicts import describe_verification
+    from tonsurance.services.verification import VaultVerifier, Verification
+
+    async def work() -> Verification:
+        pool = await open_pool(dsn, min_size=1, max_size=1, application_name="tonsurance verify")
+        try:
+            async with TonCenterClient(network_url(network), api_key) as client:
+                return await VaultVerifier(client, pool, vault, load_layout(), progress, wait_s=wait_s).verify()
+        finally:
+            await pool.close()
+
+    found = run_async(work())
+    return found.equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_verification(found))
+
+
+def replay_ledger(dsn: str, *, as_json: bool, progress: Callable[[str], None]) -> tuple[bool, str]:
+    """Rebuild the read models from the event log and compare them with the live ones: equal, and what to show."""
+    import msgspec
+
+    from tonsurance.services.replay import replay_ledger as replay
+    from tonsurance.services.verdicts import describe_replay
+
+    found = run_async(replay(dsn, DEFAULT_PARAMS, progress))
+    return found.equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_replay(found))
 
 
 def serve_api(dsn: str, *, host: str, port: int) -> None:

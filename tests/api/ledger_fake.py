@@ -7,10 +7,20 @@ import time
 import msgspec
 
 from tonsurance.core.catalog import TRANCHE_IDS
-from tonsurance.core.errors import TonsuranceError
+from tonsurance.core.errors import BeforeHistory, InTheFuture, TonsuranceError
 from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
+from tonsurance.core.moments import Moment
 from tonsurance.core.units import NANO_PER_TON
-from tonsurance.services.ports import ContractSync, EventQuery, LedgerState, PostedEvent, TrancheTotals
+from tonsurance.services.ports import (
+    ContractSync,
+    EntryQuery,
+    EventQuery,
+    LedgerState,
+    PolicyCounts,
+    PostedEntry,
+    PostedEvent,
+    TrancheTotals,
+)
 
 VAULT = "0:" + "a1" * 32
 FACTORY = "0:" + "b2" * 32
@@ -26,6 +36,7 @@ def totals(tranche_id: str, capital_ton: int, coverage_ton: int, *, lt: int = LT
         capital_nano=capital_ton * NANO_PER_TON,
         coverage_nano=coverage_ton * NANO_PER_TON,
         unearned_nano=NANO_PER_TON // 2,
+        losses_nano=0,
         lt=lt,
         seqno=None,
         block_time=BLOCK_TIME,
@@ -50,6 +61,10 @@ class FakeLedger:
             for address, kind in ((VAULT, VAULT_KIND), (FACTORY, FACTORY_KIND))
         )
         self.events: list[PostedEvent] = []
+        self.entries: list[PostedEntry] = []
+        self.policies = PolicyCounts(active=0, approved=0, claimed=0, expired=0)
+        self.past: dict[int, tuple[TrancheTotals, ...]] = {}
+        """The tranches after a version."""
         self.failure: TonsuranceError | None = None
         self.reads = 0
 
@@ -73,13 +88,46 @@ class FakeLedger:
         found = [
             event
             for event in self.events
-            if query.contract in (None, event.contract) and query.event_type in (None, event.event_type)
+            if query.contract in (None, event.contract)
+            and query.event_type in (None, event.event_type)
+            and query.transaction in (None, event.transaction_hash)
+            and query.policy_id in (None, event.fields.get("policy_id"))
         ]
         if query.newest_first:
             found = [event for event in reversed(found) if query.after is None or event.event_id < query.after]
         else:
             found = [event for event in found if query.after is None or event.event_id > query.after]
         return tuple(found[: query.limit])
+
+    async def read_state_at(self, vault_id: str, moment: Moment) -> LedgerState:
+        """What `past` holds: a moment is a version here."""
+        if self.failure is not None:
+            raise self.failure
+        version = moment.version or 0
+        if version > self.version:
+            raise InTheFuture
+        if version not in self.past:
+            raise BeforeHistory
+        return LedgerState(
+            version=version, read_at=time.time(), tranches=self.past[version], contracts=(), last_event_id=0
+        )
+
+    async def read_entries(self, query: EntryQuery) -> tuple[PostedEntry, ...]:
+        """One page, as the database gives it."""
+        if self.failure is not None:
+            raise self.failure
+        found = [entry for entry in self.entries if query.tranche_id in (None, entry.tranche_id)]
+        if query.newest_first:
+            found = [entry for entry in reversed(found) if query.after is None or entry.entry_id < query.after]
+        else:
+            found = [entry for entry in found if query.after is None or entry.entry_id > query.after]
+        return tuple(found[: query.limit])
+
+    async def read_policy_counts(self) -> PolicyCounts:
+        """Those the test set."""
+        if self.failure is not None:
+            raise self.failure
+        return self.policies
 
     def commit(self, tranche_id: str, capital_ton: int, coverage_ton: int, *, events: int = 1) -> None:
         """Move one tranche and log deposits for it."""

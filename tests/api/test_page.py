@@ -1,52 +1,35 @@
-"""The live page in a real browser: six cards that follow the ledger, and an honest word when it cannot be read."""
+"""The live page in a real browser: it follows the ledger, links every figure to its transactions, and says honestly
+when something cannot be read.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, expect
 
+from api.browsing import expect_state, in_browser, open_page, running_browser, running_quick_api
 from api.ledger_fake import FakeLedger, totals
 from api.running import RunningApi, running_api
+from tonsurance.api.page import PARTS
 from tonsurance.api.settings import ApiSettings
 from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import DatabaseUnavailable
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """Headless Chromium."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with running_browser() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
 async def api(ledger: FakeLedger) -> AsyncIterator[RunningApi]:
     """An API that notices an outage quickly."""
-    async with running_api(ledger, ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=0.5)) as running:
+    async with running_quick_api(ledger) as running:
         yield running
-
-
-async def open_page(browser: Browser, api: RunningApi, **options: object) -> tuple[Page, list[str]]:
-    """The page once it is live, and the list that whatever the browser complains about goes to."""
-    complaints: list[str] = []
-    page = await browser.new_page(**options)  # type: ignore[arg-type]
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    await page.goto(f"http://127.0.0.1:{api.port}/")
-    return page, complaints
-
-
-async def expect_state(page: Page, state: str) -> None:
-    """The connection's state as shown."""
-    await expect(page.locator("#state")).to_have_attribute("data-state", state, timeout=15_000)
 
 
 @in_browser
@@ -128,7 +111,7 @@ async def test_the_page_fits_a_telephone(browser: Browser, api: RunningApi) -> N
 
 
 async def test_the_page_asks_nobody_else(api: RunningApi) -> None:
-    for path in ("/", "/app.js", "/draw.js", "/feed.js", "/style.css"):
+    for path in sorted(set(PARTS) - {"/favicon.svg"}):
         answer = await api.get(path)
         assert answer.status_code == 200
         outside = answer.text.replace("http://www.w3.org/2000/svg", "")

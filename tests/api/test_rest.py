@@ -27,7 +27,8 @@ FIGURE_PATHS = (
     "/api/v2/tranches/apy",
 )
 DASHBOARDS = ("/api/v1/utilization/dashboard", "/api/v1/dashboard/vaults", "/api/v2/tranches/apy")
-ALL_PATHS = (*FIGURE_PATHS, "/api/v2/events", "/health", "/health/live", "/health/ready", "/metrics")
+LISTS = ("/api/v2/events", "/api/v2/ledger/entries", "/api/v2/policies/counts")
+ALL_PATHS = (*FIGURE_PATHS, *LISTS, "/health", "/health/live", "/health/ready", "/metrics")
 
 
 def refuse_constant(name: str) -> None:
@@ -399,7 +400,7 @@ async def test_the_openapi_document_has_every_route_with_fields_explained(api: R
 
 async def test_answers_have_exactly_the_fields_of_the_openapi_document(api: RunningApi) -> None:
     document = strict_json(await api.get("/schema"))
-    for path in (*FIGURE_PATHS, "/api/v2/events", "/health", "/health/live", "/health/ready"):
+    for path in (*FIGURE_PATHS, *LISTS, "/health", "/health/live", "/health/ready"):
         operation = document["paths"][path.replace("SURE-SNR", "{tranche_id}")]["get"]
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
         while "oneOf" in schema:

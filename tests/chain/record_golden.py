@@ -1,6 +1,6 @@
 """Records tests/golden/transactions.json from the local chain: `python tests/chain/record_golden.py`.
 
-One story with our contracts in the real TVM: every kind of event that can happen now, failed transactions, bounces.
+One story with our contracts in the real TVM: every kind of event that can happen, failed transactions, bounces.
 What is expected of each transaction is written from what the story did and what the TVM said, not by our decoder.
 """
 
@@ -20,7 +20,7 @@ from tonsurance.chain import messages
 from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
 from tonsurance.core.units import NANO_PER_TON as TON
 from tonsurance.localnet.chain import LocalChain
-from tonsurance.localnet.deploy import deploy_contracts
+from tonsurance.localnet.deploy import ADMIN, CLAIMS, LOCAL_TERMS, deploy_contracts
 from tonsurance.localnet.engine import TonpyEngine
 from tonsurance.localnet.store import ChainStore
 from tonsurance.localnet.wallets import Transfer, Wallet
@@ -36,8 +36,9 @@ class Story:
     def __init__(self, store: ChainStore) -> None:
         self.chain = LocalChain(TonpyEngine(), store)
         self.contracts = deploy_contracts(self.chain, bytes(KEY))
-        self.admin, self.alice = Wallet("admin", self.chain.seed), Wallet("alice", self.chain.seed)
+        self.admin, self.alice, self.claims = (Wallet(name, self.chain.seed) for name in (ADMIN, "alice", CLAIMS))
         self.chain.airdrop(self.alice.address, 1_000_000 * TON)
+        self.chain.airdrop(self.claims.address, 100 * TON)
         self.chain.mine_until_idle()
 
     def send(self, who: Wallet, to: str, nano: int, body: Cell) -> None:
@@ -58,7 +59,8 @@ class Story:
     def play(self) -> None:
         vault, factory = self.contracts.vault, self.contracts.factory
         for tranche_id in range(1, 7):
-            self.send(self.alice, vault, 1000 * tranche_id * TON + messages.DEPOSIT_GAS, messages.deposit(tranche_id))
+            amount = 1000 * (7 - tranche_id) * TON  # little in the most junior: one claim takes all of it
+            self.send(self.alice, vault, amount + messages.DEPOSIT_GAS, messages.deposit(tranche_id))
         self.send(self.alice, vault, 5 * TON, messages.deposit(9))  # no such tranche: fails and bounces
         quote = self.quote(1, 100 * TON, 2 * TON)
         self.buy(quote)
@@ -74,7 +76,29 @@ class Story:
             self.send(self.admin, contract, messages.SIMPLE_GAS, messages.unpause())
         self.chain.advance_time(31 * DAY)
         self.send(self.alice, factory, messages.REQUEST_GAS, messages.expire_policy(1))
+        self.play_claims()
         self.send(self.admin, factory, messages.SIMPLE_GAS, messages.set_quote_key(b"\x01" + bytes(31)))
+
+    def pay(self, policy_id: int, nano: int) -> None:
+        self.send(self.claims, self.contracts.factory, messages.REQUEST_GAS, messages.execute_payout(policy_id, nano))
+
+    def play_claims(self) -> None:
+        vault = self.contracts.vault
+        for policy_id, cover in ((3, 1000), (4, 900), (5, 900)):
+            self.buy(self.quote(policy_id, cover * TON, 20 * TON))
+        self.chain.advance_time(LOCAL_TERMS.waiting_period_s)
+        self.send(self.admin, vault, messages.SIMPLE_GAS, messages.freeze(self.chain.now + 600))
+        self.pay(3, 1000 * TON)  # frozen: refused
+        self.send(self.admin, vault, messages.SIMPLE_GAS, messages.freeze(0))
+        self.pay(3, 1000 * TON)  # all of the most junior tranche: its shares become void
+        self.pay(4, 900 * TON)
+        self.pay(5, 900 * TON)  # more than a tenth within the window: held back
+        self.send(self.admin, vault, messages.REQUEST_GAS, messages.cancel_claim(5))
+        self.pay(5, 800 * TON)
+        self.send(self.alice, vault, messages.REQUEST_GAS, messages.execute_claim(5))  # not due yet: fails
+        self.chain.advance_time(LOCAL_TERMS.claim_delay_s)
+        self.send(self.alice, vault, messages.REQUEST_GAS, messages.execute_claim(5))
+        self.send(self.alice, vault, 10 * TON + messages.DEPOSIT_GAS, messages.deposit(6))  # the new epoch's first
 
     def record(self) -> tuple[list[list[int]], list[dict[str, Any]]]:
         (tranches,) = self.chain.get_method(self.contracts.vault, "get_all_tranches").stack

@@ -76,9 +76,10 @@ async def test_anything_but_six_full_rows_is_an_error(
 
 
 async def test_the_vaults_figures_are_read(fake: FakeTonCenter, client: TonCenterClient) -> None:
-    fake.methods["get_vault_state"] = {"stack": [["num", hex(value)] for value in (-1, 5, 6, 7, 8, 9, 60, 120)]}
+    fake.methods["get_vault_state"] = {"stack": [["num", hex(value)] for value in (-1, 5, 6, 7, 8, 9, 60, 120, 3, 2)]}
     state = await VaultReader(client, VAULT).vault_state()
     assert (state.paused, state.total_capital, state.withdraw_window) == (True, 5, 120)
+    assert (state.frozen_until, state.claims_due) == (3, 2)
 
 
 async def test_the_factorys_configuration_is_read(fake: FakeTonCenter, client: TonCenterClient) -> None:

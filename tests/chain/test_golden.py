@@ -47,11 +47,12 @@ def test_a_recorded_transaction_is_seen_as_the_other_reader_saw_it(row: dict[str
     assert bodies == (row["bodies"] if row["succeeded"] else {})
 
 
-def test_the_story_holds_failures_and_every_event_there_can_be_now() -> None:
+def test_the_story_holds_failures_and_every_event_a_legal_history_leads_to() -> None:
     seen = {event.event_type for row in ROWS for event in decode(row).events}
-    assert set(EVENT_TYPES) - seen == {"PayoutRefused"}  # needs pay_claim, which the contracts do not have yet
+    # a sale and a withdrawal leave cover at 95 % of capital at most, and a claim takes as much of one as of the other
+    assert set(EVENT_TYPES) - seen == {"ShortfallReported"}
     failed = Counter(row["kind"] for row in ROWS if not row["succeeded"])
-    assert failed[VAULT_KIND] >= 3
+    assert failed[VAULT_KIND] >= 5
     assert failed[FACTORY_KIND] >= 1
 
 

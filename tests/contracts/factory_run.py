@@ -31,11 +31,11 @@ PLAYED_VAULT = address(0x7A)
 class FactoryRun:
     """A deployed pair; the vault holds 1,000 TON in each tranche."""
 
-    def __init__(self, *, real_vault: bool = True, **terms: int) -> None:
+    def __init__(self, *, real_vault: bool = True, vault_terms: VaultTerms | None = None, **terms: int) -> None:
         self.world = World()
         self.vault = PLAYED_VAULT
         if real_vault:
-            self.vault = self.world.deploy(VAULT_KIND, vault_deployment(VaultTerms(admin=ADMIN)))
+            self.vault = self.world.deploy(VAULT_KIND, vault_deployment(vault_terms or VaultTerms(admin=ADMIN)))
         self.terms = FactoryTerms(
             network_id=NETWORK, vault=self.vault, admin=ADMIN, claims=CLAIMS, public_key=bytes(KEY.verify_key), **terms
         )
@@ -79,6 +79,12 @@ class FactoryRun:
         """Ask for a policy's end."""
         return self.world.send(sender, self.factory, value, messages.expire_policy(policy_id, query_id=78))
 
+    def pay(
+        self, policy_id: int, amount: int, *, sender: str = CLAIMS, value: int = messages.REQUEST_GAS
+    ) -> list[Step]:
+        """As the claims role, have a claim paid."""
+        return self.world.send(sender, self.factory, value, messages.execute_payout(policy_id, amount, query_id=80))
+
     def retry(self, policy_id: int, *, sender: str, value: int) -> list[Step]:
         """Ask the vault again."""
         return self.world.send(sender, self.factory, value, messages.retry_policy(policy_id, query_id=79))
@@ -87,6 +93,12 @@ class FactoryRun:
         """What the played vault says."""
         body = messages.build_cell(("uint32", op), ("uint64", flight), ("uint64", policy_id))
         [step] = self.world.send(self.vault, self.factory, value, body)
+        return step
+
+    def play_settled(self, flight: int, policy_id: int, paid: int, value: int = TON) -> Step:
+        """The played vault has paid."""
+        fields = ("uint32", Op.CLAIM_SETTLED), ("uint64", flight), ("uint64", policy_id), ("coins", paid)
+        [step] = self.world.send(self.vault, self.factory, value, messages.build_cell(*fields))
         return step
 
     def play_bounce(self, op: Op, flight: int, policy_id: int, value: int = TON) -> Step:
@@ -99,7 +111,7 @@ class FactoryRun:
         return self.world.hop()
 
     def state(self, policy_id: int) -> int | None:
-        """1 pending, 2 active, 3 closing, None gone."""
+        """1 pending, 2 active, 3 closing, 4 paying, 5 due, None gone."""
         exit_code, stack = self.world.try_get(self.factory, "get_policy", policy_id)
         if exit_code == 150:
             return None

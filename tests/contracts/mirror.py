@@ -7,17 +7,32 @@ import copy
 from tonsurance.chain.deployment import VaultTerms
 from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.catalog import TRANCHES
+from tonsurance.core.claims import (
+    BreakerWindow,
+    absorb_loss,
+    add_loss,
+    holds_back,
+    is_worthless,
+    may_deposit,
+    window_at,
+)
 from tonsurance.core.events import (
+    ClaimCancelled,
+    ClaimDeferred,
     CoverageChanged,
     DepositMade,
+    EpochStarted,
     EventBody,
+    Frozen,
+    LossAbsorbed,
     PremiumsDistributed,
     PremiumsEarned,
+    ShortfallReported,
     WithdrawalMade,
     WithdrawalRequested,
 )
 from tonsurance.core.units import NANO_PER_TON
-from tonsurance.core.waterfall import LOCKED_SHARES, Stream, add_premium, amount_for, earn, shares_for, split
+from tonsurance.core.waterfall import Stream, add_premium, amount_for, earn, mint, split
 
 
 class Refused(Exception):
@@ -38,7 +53,7 @@ class MirrorTranche:
     """One tranche, with core's stream of unearned premium."""
 
     def __init__(self) -> None:
-        self.capital = self.coverage = self.shares = 0
+        self.capital = self.coverage = self.shares = self.epoch = 0
         self.stream = Stream(0, 0, 0)
 
 
@@ -50,6 +65,10 @@ class Mirror:
         self.tranches = [MirrorTranche() for _ in TRANCHES]
         self.holders: dict[tuple[int, str], tuple[int, int, int]] = {}
         self.policies: dict[int, int] = {}
+        self.claims: dict[int, tuple[int, int, str]] = {}
+        """(amount, due at, beneficiary) of the claims the breaker holds back."""
+        self.window = BreakerWindow()
+        self.frozen_until = 0
         self.paused = False
 
     def apply(self, operation: str, *args: object) -> list[EventBody]:
@@ -86,18 +105,18 @@ class Mirror:
 
     def _deposit(self, events: list[EventBody], now: int, owner: str, number: int, amount: int) -> None:
         refuse_if(self.paused, 100)
+        refuse_if(bool(self.claims), 125)
         refuse_if(amount < NANO_PER_TON, 111)
         tranche = self._accrued(events, now, number)
-        refuse_if(tranche.capital == 0 and tranche.shares > 0, 113)
-        first = tranche.shares == 0
-        minted = shares_for(amount, tranche.capital, tranche.shares) - (LOCKED_SHARES if first else 0)
+        refuse_if(not may_deposit(tranche.capital, tranche.shares), 113)
+        minted, locked = mint(amount, tranche.capital, tranche.shares)
         refuse_if(minted <= 0, 112)
         owned, requested, available_at = self.holders.get((number, owner), (0, 0, 0))
         refuse_if(owned == 0 and len(self.holders) >= self.terms.max_owners, 114)
         self.holders[number, owner] = (owned + minted, requested, available_at)
         tranche.capital += amount
-        tranche.shares += minted + (LOCKED_SHARES if first else 0)
-        events.append(DepositMade(number, owner, amount, minted, LOCKED_SHARES if first else 0))
+        tranche.shares += minted + locked
+        events.append(DepositMade(number, owner, amount, minted, locked))
 
     def _request(self, events: list[EventBody], now: int, owner: str, number: int, shares: int) -> None:
         owned, _, _ = self.holders.get((number, owner), (0, 0, 0))
@@ -109,6 +128,8 @@ class Mirror:
         events.append(WithdrawalRequested(number, owner, shares, available_at, expires_at))
 
     def _withdraw(self, events: list[EventBody], now: int, owner: str, number: int) -> None:
+        refuse_if(now < self.frozen_until, 123)
+        refuse_if(bool(self.claims), 125)
         owned, requested, available_at = self.holders.get((number, owner), (0, 0, 0))
         refuse_if(requested == 0, 116)
         refuse_if(now < available_at, 117)
@@ -130,12 +151,13 @@ class Mirror:
         if policy_id in self.policies:
             return
         refuse_if(self.paused, 100)
+        refuse_if(bool(self.claims), 125)
         refuse_if(len(self.policies) >= self.terms.max_policies, 105)
         covers = split(coverage, [t.allocation_percent for t in TRANCHES])
         premiums = split(premium, [t.premium_percent for t in TRANCHES])
         for number, (cover, part) in enumerate(zip(covers, premiums, strict=True), 1):
             tranche = self._accrued(events, now, number)
-            refuse_if(tranche.capital == 0, 119)
+            refuse_if(tranche.shares == 0, 119)
             refuse_if(tranche.coverage + cover > coverage_cap_nano(tranche.capital), 119)
             tranche.coverage += cover
             tranche.stream = add_premium(tranche.stream, part, duration_s, now)
@@ -146,7 +168,75 @@ class Mirror:
     def _release(self, events: list[EventBody], now: int, policy_id: int) -> None:
         if policy_id not in self.policies:
             return
+        refuse_if(policy_id in self.claims, 125)
         covers = split(self.policies.pop(policy_id), [t.allocation_percent for t in TRANCHES])
         for number, cover in enumerate(covers, 1):
             self._accrued(events, now, number).coverage -= cover
         events.append(CoverageChanged(policy_id, tuple(-cover for cover in covers)))
+
+    # ---- claims: each returns what it pays
+
+    def _pay(self, events: list[EventBody], now: int, policy_id: int, amount: int, beneficiary: str) -> None:
+        if policy_id not in self.policies or policy_id in self.claims:
+            return
+        refuse_if(now < self.frozen_until, 123)
+        refuse_if(not 0 < amount <= self.policies[policy_id], 128)
+        total = self._accrue_all(events, now)
+        if holds_back(window_at(self.window, total, now, self.terms.breaker_window_s), min(amount, total)):
+            due_at = now + self.terms.claim_delay_s
+            self.claims[policy_id] = (amount, due_at, beneficiary)
+            events.append(ClaimDeferred(policy_id, amount, due_at))
+            return
+        self._settle(events, now, policy_id, amount, total)
+
+    def _execute(self, events: list[EventBody], now: int, policy_id: int) -> None:
+        refuse_if(policy_id not in self.claims, 126)
+        refuse_if(now < self.claims[policy_id][1], 127)
+        self._override(events, now, policy_id)
+
+    def _override(self, events: list[EventBody], now: int, policy_id: int) -> None:
+        refuse_if(policy_id not in self.claims, 126)
+        refuse_if(now < self.frozen_until, 123)
+        amount, _, _ = self.claims.pop(policy_id)
+        self._settle(events, now, policy_id, amount, self._accrue_all(events, now))
+
+    def _cancel(self, events: list[EventBody], now: int, policy_id: int) -> None:
+        refuse_if(policy_id not in self.claims, 126)
+        del self.claims[policy_id]
+        events.append(ClaimCancelled(policy_id))
+
+    def _freeze(self, events: list[EventBody], now: int, until: int) -> None:
+        refuse_if(until > now + self.terms.max_freeze_s, 124)
+        self.frozen_until = until
+        events.append(Frozen(until))
+
+    def _accrue_all(self, events: list[EventBody], now: int) -> int:
+        return sum(self._accrued(events, now, number).capital for number in range(1, len(self.tranches) + 1))
+
+    def _settle(self, events: list[EventBody], now: int, policy_id: int, amount: int, total: int) -> None:
+        covers = split(self.policies.pop(policy_id), [t.allocation_percent for t in TRANCHES])
+        borne, shortfall = absorb_loss(amount, [tranche.capital for tranche in self.tranches])
+        for number in range(len(self.tranches), 0, -1):
+            tranche, loss = self.tranches[number - 1], borne[number - 1]
+            tranche.coverage -= covers[number - 1]
+            tranche.capital -= loss
+            if loss:
+                events.append(LossAbsorbed(number, loss, policy_id))
+            if loss and is_worthless(tranche.capital, tranche.shares):
+                self._start_epoch(events, number, tranche)
+        if amount > shortfall:
+            self.window = add_loss(window_at(self.window, total, now, self.terms.breaker_window_s), amount - shortfall)
+        events.append(CoverageChanged(policy_id, tuple(-cover for cover in covers)))
+        if shortfall:
+            events.append(ShortfallReported(policy_id, shortfall))
+
+    def _start_epoch(self, events: list[EventBody], number: int, tranche: MirrorTranche) -> None:
+        unearned = tranche.stream.unearned
+        if unearned:
+            events.append(PremiumsEarned(number, unearned))
+        tranche.capital += unearned
+        tranche.stream = Stream(0, tranche.stream.end, tranche.stream.last)
+        tranche.epoch += 1
+        events.append(EpochStarted(number, tranche.epoch, tranche.shares))
+        tranche.shares = 0
+        self.holders = {key: held for key, held in self.holders.items() if key[0] != number}

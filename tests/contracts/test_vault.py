@@ -89,13 +89,7 @@ def test_owners_of_the_same_account_in_two_workchains_are_two() -> None:
     assert run.shares(address(5, -1), 1) == 2 * TON
 
 
-# ---- states that only losses lead to (they come with claims), planted
-
-
-def test_a_wiped_tranche_takes_no_deposit() -> None:
-    run = VaultRun(rows={1: (0, 0, 5 * TON)})
-    run.refuse(ALICE, 5 * TON, messages.deposit(1), 113)
-    run.deposit(ALICE, 2, TON)
+# ---- states that only losses lead to, planted
 
 
 def test_a_deposit_worth_less_than_one_share_is_refused() -> None:

@@ -4,63 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytoniq_core.boc.address import Address
 from pytoniq_core.boc.builder import Builder
 from pytoniq_core.boc.cell import Cell
 from pytoniq_core.boc.hashmap.hashmap import HashMap
 
 from contracts.mirror import Mirror, Refused
-from contracts.world import ADMIN, Step, World, address
+from contracts.world import ADMIN, STRANGER, Step, World, address
 from tonsurance.chain import messages
 from tonsurance.chain.deployment import RENT_RESERVE_NANO, Deployment, VaultTerms, vault_deployment
-from tonsurance.core.catalog import TRANCHE_IDS
-from tonsurance.core.events import VAULT_KIND, EventBody
+from tonsurance.core.catalog import TRANCHE_IDS, TRANCHES
+from tonsurance.core.events import VAULT_KIND, EventBody, LossAbsorbed
 from tonsurance.core.ledger import Totals, entries_of, post
 from tonsurance.core.units import NANO_PER_TON
+from tonsurance.core.waterfall import split
 
 FACTORY = address(0xFA)
+BENEFICIARY = address(0xBE)
 TON = NANO_PER_TON
+FACTORY_ANSWER = 30_000_000
+"""What the vault sends with news that the factory did not ask for."""
 
 
 def vault_data(
     deployment: Deployment, *, tranches: Mapping[int, Cell] | None = None, policies: Mapping[int, Cell] | None = None,
-    holders: Mapping[int, Cell] | None = None,
+    holders: Mapping[int, Cell] | None = None, claims_due: int = 0,
 ) -> Cell:  # fmt: skip
     """The vault's storage cell (VaultStorage in contracts/schema.tlb) with these records."""
-    data = Builder().store_uint(0, 1).store_uint(len(policies or {}), 16).store_uint(len(holders or {}), 16)
-    for key_bits, records in ((8, tranches), (64, policies), (272, holders)):
+    data = Builder().store_uint(0, 1).store_uint(0, 32).store_uint(len(policies or {}), 16)
+    data.store_uint(len(holders or {}), 16).store_uint(claims_due, 16).store_uint(0, 32).store_coins(0).store_coins(0)
+    tables = {1: _holder_table(holders)} if holders else {}
+    for key_bits, records in ((8, tranches), (64, policies), (8, tables)):
         table = HashMap(key_bits, value_serializer=lambda value, leaf: leaf.store_cell(value))
         table.map = dict(records or {})
         data.store_dict(table.serialize())
-    return data.store_ref(deployment.data.refs[0]).end_cell()
+    config = deployment.data.refs[0]
+    return data.store_ref(_with_factory(config) if policies else config).end_cell()
+
+
+def _with_factory(config: Cell) -> Cell:
+    """The vault's config as `set_factory` leaves it, which is refused while policies live."""
+    terms = config.begin_parse()
+    admin, _ = terms.load_address(), terms.load_address()
+    rest = terms.load_bits(terms.remaining_bits)
+    return Builder().store_address(admin).store_address(Address(FACTORY)).store_bits(rest).end_cell()
+
+
+def _holder_table(holders: Mapping[int, Cell]) -> Cell:
+    """The first tranche's holders, by workchain and account as one number."""
+    table = HashMap(264, value_serializer=lambda value, leaf: leaf.store_cell(value))
+    table.map = dict(holders)
+    return Builder().store_uint(0, 32).store_uint(len(holders), 16).store_dict(table.serialize()).end_cell()
 
 
 class VaultRun:
     """A deployed vault whose factory is a plain address, and its mirror."""
 
     def __init__(
-        self, *, with_factory: bool = True, rows: Mapping[int, tuple[int, int, int]] | None = None, **terms: int
+        self,
+        *,
+        with_factory: bool = True,
+        rows: Mapping[int, tuple[int, int, int]] | None = None,
+        policies: Mapping[int, int] | None = None,
+        **terms: int,
     ) -> None:
-        """`rows` plants (capital, coverage, shares) of tranches, for states that no operation leads to yet."""
+        """`rows` plants (capital, coverage, shares) of tranches and `policies` cover by policy (added to the rows'),
+        for states that only a long history leads to.
+        """
         self.terms = VaultTerms(admin=ADMIN, **terms)
         self.world = World()
         self.mirror = Mirror(self.terms)
         self.ledger: Mapping[str, Totals] = {tranche: Totals() for tranche in TRANCHE_IDS}
-        self.vault = self._plant(rows) if rows else self.world.deploy(VAULT_KIND, vault_deployment(self.terms))
-        if with_factory:
+        self.vault = (
+            self._plant(rows, policies or {}) if rows else self.world.deploy(VAULT_KIND, vault_deployment(self.terms))
+        )
+        if with_factory and not policies:
             [step] = self.world.send(ADMIN, self.vault, messages.SIMPLE_GAS, messages.set_factory(FACTORY))
             assert step.succeeded
 
-    def _plant(self, rows: Mapping[int, tuple[int, int, int]]) -> str:
+    def _plant(self, rows: Mapping[int, tuple[int, int, int]], policies: Mapping[int, int]) -> str:
         deployment = vault_deployment(self.terms)
+        self.mirror.policies = dict(policies)
+        covers = [split(cover, [t.allocation_percent for t in TRANCHES]) for cover in policies.values()]
         tranches = {}
         for number, (capital, coverage, shares) in rows.items():
+            coverage += sum(cover[number - 1] for cover in covers)
             fields = ("coins", capital), ("coins", coverage), ("coins", 0), ("uint64", 0), ("uint128", shares)
             tranches[number] = messages.build_cell(*fields)
             planted = self.mirror.tranches[number - 1]
             planted.capital, planted.coverage, planted.shares = capital, coverage, shares
             name = TRANCHE_IDS[number - 1]
             self.ledger |= {name: Totals(capital=capital, coverage=coverage, shares=shares)}
-        data = vault_data(deployment, tranches=tranches)
+        backed = {number: messages.build_cell(("coins", cover), ("uint1", 0)) for number, cover in policies.items()}
+        data = vault_data(deployment, tranches=tranches, policies=backed)
         return self.world.plant(VAULT_KIND, deployment.code, data, self.mirror.total("capital") + 2 * TON)
 
     # ---- operations: each returns its one transaction, after every check
@@ -97,6 +133,40 @@ class VaultRun:
         expected = self._expect("release", policy_id)
         step = self._send(FACTORY, messages.REQUEST_GAS, messages.release_coverage(policy_id, query_id=5))
         return self._check(step, expected, booked=0)
+
+    def pay(self, policy_id: int, amount: int, beneficiary: str = BENEFICIARY) -> Step:
+        """As the factory, have a claim paid: at once, or later if the breaker holds it back."""
+        body = messages.pay_claim(policy_id, amount, beneficiary, query_id=6)
+        return self._claim("pay", FACTORY, body, policy_id, amount, beneficiary)
+
+    def execute(self, policy_id: int, sender: str = STRANGER) -> Step:
+        """As anybody, have a due claim paid."""
+        return self._claim("execute", sender, messages.execute_claim(policy_id, query_id=7), policy_id)
+
+    def override(self, policy_id: int) -> Step:
+        """As the admin, have a claim paid that is held back."""
+        return self._claim("override", ADMIN, messages.override_claim(policy_id, query_id=8), policy_id)
+
+    def cancel(self, policy_id: int) -> Step:
+        """As the admin, forget a claim that is held back."""
+        return self._claim("cancel", ADMIN, messages.cancel_claim(policy_id, query_id=9), policy_id)
+
+    def freeze(self, until: int) -> Step:
+        """As the admin."""
+        expected = self._expect("freeze", until)
+        return self._check(self._send(ADMIN, messages.SIMPLE_GAS, messages.freeze(until, query_id=10)), expected, 0)
+
+    def _claim(self, operation: str, sender: str, body: Cell, policy_id: int, *args: object) -> Step:
+        """Whatever is lost is paid to the beneficiary, to the nano."""
+        beneficiary = args[1] if operation == "pay" else self.mirror.claims.get(policy_id, (0, 0, ""))[2]
+        expected = self._expect(operation, policy_id, *args)
+        step = self._send(sender, messages.REQUEST_GAS, body)
+        paid = sum(event.loss_amount for event in step.events if isinstance(event, LossAbsorbed))
+        sent = [(payment.destination, payment.value) for payment in step.sent[:-1]]
+        wanted = [(beneficiary, paid)] if paid else []
+        told = sender != FACTORY and step.succeeded
+        assert sent == wanted + ([(FACTORY, FACTORY_ANSWER)] if told else [])
+        return self._check(step, expected, booked=-paid)
 
     def set_paused(self, paused: bool) -> None:
         """As the admin."""
@@ -156,9 +226,9 @@ class VaultRun:
         balance = self.world.balance(self.vault)
         assert balance - self._before == booked - step.storage_fee
         assert balance >= self.mirror.total("capital") + self.mirror.total("unearned") + RENT_RESERVE_NANO
-        [answer] = step.sent
-        assert (answer.destination, answer.bounce) == (self._sender, False)
-        spent = step.value - booked - answer.value
+        assert not any(payment.bounce for payment in step.sent)
+        assert step.sent[-1].destination == self._sender
+        spent = step.value - booked - sum(payment.value for payment in step.sent)
         assert 0 < spent < messages.DEPOSIT_GAS
 
     def _check_state(self, step: Step) -> None:
@@ -168,7 +238,20 @@ class VaultRun:
         assert world.get(self.vault, "get_vault_state") == [
             int(mirror.paused), mirror.total("capital"), mirror.total("coverage"), mirror.total("unearned"),
             len(mirror.policies), len(mirror.holders), self.terms.withdraw_delay_s, self.terms.withdraw_window_s,
+            mirror.frozen_until, len(mirror.claims),
         ]  # fmt: skip
+        assert world.get(self.vault, "get_circuit_breaker") == self._expected_breaker()
+        self._check_ledger(step, rows)
+
+    def _expected_breaker(self) -> list[int]:
+        window = self.mirror.window
+        closes_at = window.opened_at + self.terms.breaker_window_s
+        if self.world.now >= closes_at:
+            return [0] * 5
+        return [window.opened_at, closes_at, window.capital, window.losses, window.limit]
+
+    def _check_ledger(self, step: Step, rows: tuple[tuple[int, ...], ...]) -> None:
+        """The ledger, folded from the events alone, is where the vault is."""
         totals = dict(self.ledger)
         for event in step.events:
             for entry in entries_of(event):

@@ -29,7 +29,7 @@ def address(number: int, workchain: int = 0) -> str:
     return f"{workchain}:{number:064x}"
 
 
-ADMIN, ALICE, BOB, CAROL, CLAIMS = (address(0xA0 + n) for n in range(5))
+ADMIN, ALICE, BOB, CAROL, CLAIMS, STRANGER = (address(0xA0 + n) for n in range(6))
 
 
 class Payment(msgspec.Struct, frozen=True):

@@ -11,7 +11,9 @@ from tonsurance.core.events import (
     EVENT_TYPES,
     CoverageChanged,
     DepositMade,
+    EpochStarted,
     EventBody,
+    LossAbsorbed,
     PolicyExpired,
     PremiumsDistributed,
     PremiumsEarned,
@@ -45,9 +47,24 @@ def test_each_event_moves_what_it_says() -> None:
     assert all(t.coverage == 0 for t in totals.values())
 
 
+def test_a_loss_takes_capital_and_is_remembered_for_life() -> None:
+    totals: dict[str, Totals] = {}
+    apply(totals, DepositMade(6, WHO, 1000, 900, 100))
+    apply(totals, LossAbsorbed(6, 300, 7))
+    apply(totals, LossAbsorbed(6, 699, 8))
+    assert totals["SURE-EQT"] == Totals(capital=1, losses=999, shares=1000)
+    apply(totals, EpochStarted(6, 1, 1000))
+    assert totals["SURE-EQT"] == Totals(capital=1, losses=999)
+    apply(totals, DepositMade(6, WHO, 50, 40, 11))
+    assert totals["SURE-EQT"] == Totals(capital=51, losses=999, shares=51)
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        LossAbsorbed(1, 1, 7),
+        LossAbsorbed(1, -1, 7),
+        EpochStarted(1, 1, 1),
         WithdrawalMade(1, WHO, 1, 0),
         WithdrawalMade(1, WHO, 0, 1),
         PremiumsEarned(1, 1),
@@ -89,7 +106,7 @@ def test_events_are_built_only_from_exact_fields() -> None:
     ):
         with pytest.raises(DecodeError):
             build_event(name, fields)
-    assert len(EVENT_TYPES) == 13
+    assert len(EVENT_TYPES) == 22
 
 
 def test_money_is_exact() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonsurance.core.catalog import TRANCHES
-from tonsurance.core.waterfall import Stream, add_premium, amount_for, earn, shares_for, split
+from tonsurance.core.waterfall import LOCKED_SHARES, Stream, add_premium, amount_for, earn, mint, split
 
 ALLOCATION = [t.allocation_percent for t in TRANCHES]
 PREMIUM = [t.premium_percent for t in TRANCHES]
@@ -65,9 +65,11 @@ def test_nothing_is_earned_backwards_or_twice() -> None:
 
 @given(st.integers(1, 10**18), st.integers(1, 10**18), st.integers(1, 10**18))
 def test_rounding_of_shares_favours_the_vault(amount: int, capital: int, shares: int) -> None:
-    minted = shares_for(amount, capital, shares)
+    minted, locked = mint(amount, capital, shares)
+    assert locked == 0
     assert amount_for(minted, capital + amount, shares + minted) <= amount if shares + minted else True
 
 
-def test_the_first_deposit_is_one_to_one() -> None:
-    assert shares_for(5 * 10**9, 0, 0) == 5 * 10**9
+def test_the_first_deposit_of_an_epoch_is_one_to_one_and_what_was_left_is_nobodys() -> None:
+    assert mint(5 * 10**9, 0, 0) == (5 * 10**9 - LOCKED_SHARES, LOCKED_SHARES)
+    assert mint(5 * 10**9, 7, 0) == (5 * 10**9 - LOCKED_SHARES, LOCKED_SHARES + 7)

@@ -17,7 +17,9 @@ from tonsurance.core.events import (
     Cursor,
     DecodedTransaction,
     DepositMade,
+    EpochStarted,
     EventBody,
+    LossAbsorbed,
     Paused,
     PolicyCreated,
     PolicyExpired,
@@ -117,6 +119,10 @@ def legal_bodies(seed: int, count: int) -> list[EventBody]:
 def _legal_body(dice: random.Random, totals: dict[str, Totals], number: int) -> EventBody:
     tranche = dice.randint(1, 6)
     now = totals[TRANCHE_IDS[tranche - 1]]
+    if dice.random() < 0.15:
+        return dice.choice(
+            (LossAbsorbed(tranche, dice.randint(0, now.capital), number), EpochStarted(tranche, number, now.shares))
+        )
     match dice.choice(("deposit", "deposit", "withdraw", "premium", "earn", "cover", "release", "pause")):
         case "withdraw":
             return WithdrawalMade(tranche, HOLDER, dice.randint(0, now.capital), dice.randint(0, now.shares))

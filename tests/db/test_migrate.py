@@ -132,3 +132,42 @@ async def test_an_outage_is_not_a_schema_error(empty: str, folder: Path) -> None
     with pytest.raises(DatabaseUnavailable):
         await migrate_in(empty, folder)
     assert await tables(empty) == {"schema_migrations", "first", "more", "second"}
+
+
+async def test_a_ledger_from_before_claims_keeps_its_rows_and_has_lost_nothing(empty: str, tmp_path: Path) -> None:
+    for path in sorted(MIGRATIONS.glob("00[123]_*.sql")):
+        (tmp_path / path.name).write_text(path.read_text())
+    await migrate_in(empty, tmp_path)
+    conn = await connect(empty)
+    await conn.execute(OLD_ROWS)
+    assert (await migrate(conn)).applied[0] == "004_claims.sql"
+    for table, column in (
+        ("ledger_entries", "loss_delta_nanoton"),
+        ("tranche_utilization", "absorbed_losses_nanoton"),
+        ("tranche_utilization_history", "absorbed_losses_nanoton"),
+    ):
+        assert [row[0] for row in await conn.fetch(f"SELECT {column} FROM {table}")] == [0]
+        default = "SELECT column_default FROM information_schema.columns WHERE table_name = $1 AND column_name = $2"
+        assert await conn.fetchval(default, table, column) is None  # from now on it must be said
+    assert await conn.fetchval("SELECT status FROM policies WHERE approved_nanoton IS NULL") == "active"
+    for change in ("status = 'approved'", "approved_nanoton = 1", "status = 'approved', approved_nanoton = 101"):
+        with pytest.raises(Exception, match="policies_appro"):
+            await conn.execute(f"UPDATE policies SET {change}")
+    await conn.execute("UPDATE policies SET status = 'approved', approved_nanoton = 100")
+    await conn.close()
+
+
+OLD_ROWS = """
+INSERT INTO ledger_entries (contract_address, logical_time, message_index, vault_id, tranche_id, capital_delta_nanoton,
+    coverage_delta_nanoton, unearned_delta_nanoton, earned_delta_nanoton, shares_delta, ledger_version)
+VALUES ('0:aa', 1, 0, 'main', 'SURE-BTC', 5, 0, 0, 0, 5, 1);
+INSERT INTO tranche_utilization VALUES ('main', 'SURE-BTC', 5, 0, 0, 0, 5, 0, 0, false, 4, 1, 0, NULL, now(), 1, 1);
+INSERT INTO tranche_utilization_history (vault_id, tranche_id, logical_time, message_index, recorded_at,
+    total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton, earned_premium_nanoton, shares,
+    utilization_ratio, utilization_raw, insolvent, current_apy, params_version)
+VALUES ('main', 'SURE-BTC', 1, 0, now(), 5, 0, 0, 0, 5, 0, 0, false, 4, 1);
+INSERT INTO policies (contract_address, policy_id, vault_id, quote_id, coverage_type, chain_id, stablecoin_id,
+    buyer_address, beneficiary_address, coverage_amount_nanoton, premium_nanoton, trigger_bps, floor_bps, start_time,
+    expiry_time, status, created_lt, created_message_index, created_at, ledger_version)
+VALUES ('0:bb', 1, 'main', 1, 0, 1, 0, '0:cc', '0:cc', 100, 1, 9700, 9000, now(), now(), 'active', 1, 0, now(), 1);
+"""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from types import ModuleType
 
 import msgspec
 import pytest
 
-from tonsurance.db import events, ledger, policies, postings, tranches
+from tonsurance.db import audits, entries, events, history, ledger, policies, postings, shadow, tranches
 from tonsurance.db.pool import connect
 
-_MODULES: tuple[ModuleType, ...] = (events, ledger, policies, postings, tranches)
+_MODULES: tuple[ModuleType, ...] = (audits, entries, events, history, ledger, policies, postings, shadow, tranches)
 _VERBS = ("SELECT", "INSERT", "UPDATE", "WITH")
 STATEMENTS = {
     f"{module.__name__.rsplit('.', 1)[-1]}.{name}": value
     for module in _MODULES
     for name, value in vars(module).items()
-    if name.isupper() and isinstance(value, str) and value.strip().startswith(_VERBS)
+    if name.isupper() and name[0] != "_" and isinstance(value, str) and value.strip().startswith(_VERBS)
 }
 ROW_TYPES = {
-    "events.SELECT_EVENTS_NEWEST": events.EventRow,
-    "events.SELECT_EVENTS_OLDEST": events.EventRow,
+    "events.SELECT_EVENTS": events.EventRow,
     "events.SELECT_EVENTS_SINCE": events.EventRow,
+    "entries.SELECT_ENTRIES": entries.EntryRow,
+    "history.SELECT_TRANCHES_AT_LT": tranches.TrancheRow,
+    "history.SELECT_TRANCHES_AT_TIME": tranches.TrancheRow,
+    "history.SELECT_REACH": history.Reach,
     "tranches.SELECT_TRANCHES": tranches.TrancheRow,
     "tranches.SELECT_TRANCHES_SINCE": tranches.TrancheRow,
     "policies.SELECT_POLICY_COUNTS": policies.PolicyCounts,
@@ -43,3 +47,12 @@ async def test_every_statement_can_be_prepared_and_rows_have_their_fields(conn) 
         if name in ROW_TYPES:
             columns = {attribute.name for attribute in statement.get_attributes()}
             assert columns == {field.name for field in msgspec.structs.fields(ROW_TYPES[name])}, name
+
+
+async def test_every_combination_of_filters_can_be_prepared(conn) -> None:  # type: ignore[no-untyped-def]
+    columns = ("contract_address", "event_type", "transaction_hash", "policy_id")
+    for chosen, paged, newest in itertools.product(range(16), (False, True), (False, True)):
+        some = tuple(column for place, column in enumerate(columns) if chosen >> place & 1)
+        await conn.prepare(events.make_events_statement(some, paged=paged, newest_first=newest))
+        by_tranche = bool(chosen & 1)
+        await conn.prepare(entries.make_entries_statement(by_tranche=by_tranche, paged=paged, newest_first=newest))

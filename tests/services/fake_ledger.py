@@ -16,6 +16,7 @@ class FakeLedger:
         self.cursor = GENESIS
         self.batches: list[ContractBatch] = []
         self.heads: list[int] = []
+        self.faults: list[str] = []
         self.errors: deque[TonsuranceError] = deque()
         self.registered: list[FollowedContract] = []
         self.reads = 0
@@ -34,6 +35,9 @@ class FakeLedger:
 
     async def record_head(self, contract: str, head_lt: int) -> None:
         self.heads.append(head_lt)
+
+    async def record_fault(self, contract: str, message: str) -> None:
+        self.faults.append(message)
 
     async def register(self, contract: FollowedContract) -> None:
         self.registered.append(contract)

@@ -1,63 +1,24 @@
-"""The whole way in one process: real contracts in the TVM, TonCenter over HTTP, follower, decoder, real PostgreSQL.
-
-Where the TVM does not run, this is skipped; tests/chain/test_golden.py decodes recorded transactions anywhere.
-"""
+"""The whole way in one process: real contracts in the TVM, TonCenter over HTTP, follower, decoder, real PostgreSQL."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from chain.conftest import QUICK
-from tonsurance.chain import messages
-from tonsurance.chain.addresses import format_friendly
+from services.street import LAYOUT, Street, caught_up, following
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.contracts import FactoryReader, VaultReader, check_contract
-from tonsurance.chain.layout import load_layout
 from tonsurance.core.errors import NotOurContract
 from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
-from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.db.events import select_events, select_sync_states
 from tonsurance.db.pool import Pool, acquire, open_pool
 from tonsurance.db.tranches import select_tranches
-from tonsurance.services.integration_daemon import IntegrationDaemon, read_contracts
-from tonsurance.services.ledger_writer import LedgerWriter
-from tonsurance.services.sync_records import DatabaseRecords
-
-pytest.importorskip("tonpy", reason="the TVM runs on x86-64 Linux with Python 3.10 to 3.12 only")
-
-from tonsurance.localnet.chain import LocalChain
-from tonsurance.localnet.deploy import Contracts, deploy_contracts
-from tonsurance.localnet.engine import TonpyEngine
 from tonsurance.localnet.server import running
 from tonsurance.localnet.store import ChainStore
-from tonsurance.localnet.wallets import Transfer, Wallet
-
-KEY = b"\x07" * 32
-LAYOUT = load_layout()
-
-
-class Street:
-    """A chain with our contracts, and one depositor."""
-
-    def __init__(self, store: ChainStore) -> None:
-        self.chain = LocalChain(TonpyEngine(), store)
-        self.contracts: Contracts = deploy_contracts(self.chain, KEY)
-        self.alice = Wallet("alice", 1)
-        self.chain.airdrop(self.alice.address, 100_000 * NANO_PER_TON)
-        self.chain.mine_until_idle()
-
-    def deposit(self, tranche_id: int, ton: int) -> None:
-        """One deposit, to its end."""
-        value = ton * NANO_PER_TON + messages.DEPOSIT_GAS
-        self.alice.send(
-            self.chain, Transfer(destination=self.contracts.vault, value=value, body=messages.deposit(tranche_id))
-        )
-        self.chain.mine_until_idle()
 
 
 @pytest.fixture
@@ -83,38 +44,6 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     opened = await open_pool(database)
     yield opened
     await opened.close()
-
-
-@contextlib.asynccontextmanager
-async def following(
-    client: TonCenterClient, street: Street, database: str, pool: Pool
-) -> AsyncIterator[IntegrationDaemon]:
-    writer, stop = LedgerWriter(database, DEFAULT_PARAMS), asyncio.Event()
-    writer.start()
-    contracts = read_contracts(format_friendly(street.contracts.vault), street.contracts.factory, "testnet")
-    daemon = IntegrationDaemon(client, writer, DatabaseRecords(pool), contracts, LAYOUT, poll_interval_s=0.02)
-    task = asyncio.create_task(daemon.run(stop))
-    try:
-        yield daemon
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
-        await writer.close()
-
-
-async def caught_up(pool: Pool, street: Street, client: TonCenterClient) -> None:
-    """Wait until both cursors are at the heads the chain shows now."""
-    heads = {
-        address: (await client.get_address_information(address)).last_transaction
-        for address in (street.contracts.vault, street.contracts.factory)
-    }
-    async with asyncio.timeout(20):
-        while True:
-            async with acquire(pool) as conn:
-                states = {state.contract_address: state.cursor for state in await select_sync_states(conn)}
-            if states == heads:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_deposits_on_chain_become_the_ledger_to_the_nano(

@@ -53,6 +53,9 @@ class TwoLedgers:
     async def record_head(self, contract: str, head_lt: int) -> None:
         await self.of[contract].record_head(contract, head_lt)
 
+    async def record_fault(self, contract: str, message: str) -> None:
+        await self.of[contract].record_fault(contract, message)
+
     async def register(self, contract: FollowedContract) -> None:
         self.registered.append(contract)
 

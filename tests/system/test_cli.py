@@ -55,6 +55,15 @@ def call(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedPr
         (["daemon", "--network", "testnet", "--db-password", "x"], "DB_PASSWORD_FILE"),
         (["daemon", "--network", "testnet", "--db-password=x"], "DB_PASSWORD_FILE"),
         (["migrate"], "DATABASE_URL"),
+        (["replay"], "DATABASE_URL"),
+        (["replay", "--from", "1"], "--from"),
+        (["verify"], "tonsurance run"),
+        (["verify", "--network", "testnet"], "--vault is missing"),
+        (["verify", "--network", "testnet", "--vault", "EQbad"], "not a TON address"),
+        (["verify", "--network", "mainnet", "--vault", TEST_ONLY], "test networks"),
+        (["verify", "--network", "testnet", "--vault", NOBODY], "DATABASE_URL"),
+        (["verify", "--network", "testnet", "--vault", NOBODY, "--wait", "-1"], "--wait"),
+        (["verify", "--network", "testnet", "--vault", NOBODY, "--wait", "nan"], "--wait"),
         (["localnet", "mine", "5"], "tonsurance run"),
         (["events", "decode", "--contract-kind", "MultiTrancheVault", "--transaction", "/nowhere"], "cannot be read"),
         (["events", "decode", "--contract-kind", "MultiTrancheVault", "--transaction", "-"], "BOC"),
@@ -74,10 +83,32 @@ def test_an_unreachable_dependency_ends_with_3(tmp_path: Path) -> None:
     assert (answer.returncode, "cannot be reached" in answer.stderr) == (3, True), answer.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["replay"], ["verify", "--network", "http://127.0.0.1:1", "--vault", NOBODY]], ids=" ".join
+)
+def test_a_check_whose_database_is_away_ends_with_3(tmp_path: Path, arguments: list[str]) -> None:
+    home = str(tmp_path / "none")
+    answer = call(*arguments, DATABASE_URL="postgresql://127.0.0.1:1/none", TONSURANCE_HOME=home)
+    assert (answer.returncode, answer.stdout) == (3, ""), answer.stderr
+
+
+def test_the_checks_call_a_running_stack_equal(stack: Running) -> None:
+    verified = call("verify", "--json", TONSURANCE_HOME=str(stack.home))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    document = json.loads(verified.stdout)
+    assert document["equal"] is True
+    assert [row["tranche_id"] for row in document["vaults"][0]["tranches"]] == list(TRANCHE_IDS)
+    for command in ("verify", "replay"):
+        answer = call(command, TONSURANCE_HOME=str(stack.home))
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert answer.stdout.splitlines()[-1].startswith("Equal: ")
+        assert answer.stderr == ""
+
+
 def test_help_names_every_command() -> None:
     answer = call("--help")
     assert answer.returncode == 0
-    for name in ("run", "api", "daemon", "localnet", "migrate", "events", "psql"):
+    for name in ("run", "api", "daemon", "localnet", "migrate", "events", "psql", "verify", "replay"):
         assert name in answer.stdout
 
 
@@ -160,10 +191,30 @@ def test_a_daemon_follows_by_url_into_a_database_of_its_own(stack: Running, data
     )
     try:
         wait_until(lambda: asyncio.run(ledger_of(database)) == shown(stack), timeout_s=60, what="equal ledgers")
+        check = ("verify", *arguments[1:5], "--json")
+        assert call(*check, DATABASE_URL=database).returncode == 0
+        asyncio.run(plant_drift(database))
+        for command, differences in ((check, "vaults"), (("replay", "--json"), "differences")):
+            answer = call(*command, DATABASE_URL=database)
+            assert answer.returncode == 1, answer.stderr
+            document = json.loads(answer.stdout)
+            assert document["equal"] is False
+            assert "SURE-" in str(document[differences])
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=30)
     assert daemon.returncode == 0
+
+
+async def plant_drift(dsn: str) -> None:
+    """One nanoTON more in the first entry, as only a superuser can write it."""
+    conn = await connect(dsn)
+    await conn.execute("SET session_replication_role = replica")
+    await conn.execute(
+        "UPDATE ledger_entries SET capital_delta_nanoton = capital_delta_nanoton + 1"
+        " WHERE entry_id = (SELECT min(entry_id) FROM ledger_entries)"
+    )
+    await conn.close()
 
 
 async def ledger_of(dsn: str) -> list[tuple[str, int, int]]:

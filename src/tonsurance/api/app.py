@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from tonsurance import __version__
-from tonsurance.api import health, v1, v2
+from tonsurance.api import health, policies, v1, v2
 from tonsurance.api.edge import Edge
 from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
 from tonsurance.api.injected import Services
@@ -41,6 +41,8 @@ def make_app(services: Services) -> Litestar:
             v1.get_tranche_capacity,
             v2.get_tranches_apy,
             v2.get_events,
+            v2.get_ledger_entries,
+            policies.get_policy_counts,
             health.get_health,
             health.get_live,
             health.get_ready,

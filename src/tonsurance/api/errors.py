@@ -24,6 +24,8 @@ STATUS_BY_CODE = {
     "invalid_utilization": 400,
     "invalid_address": 400,
     "wrong_network": 400,
+    "before_history": 404,
+    "in_the_future": 422,
     "usage": 400,
     "dependency": 503,
     "chain_unavailable": 503,

@@ -11,11 +11,27 @@ from litestar.handlers import HTTPRouteHandler
 from tonsurance.api.etag import answer_unless_known
 from tonsurance.api.injected import IfNoneMatch
 
+MODULES = (
+    "activity",
+    "app",
+    "cards",
+    "catalog",
+    "claims",
+    "clock",
+    "draw",
+    "elements",
+    "feed",
+    "formats",
+    "panel",
+    "places",
+    "policies",
+    "reads",
+    "status",
+    "words",
+)
 PARTS = {
     "/": ("index.html", "text/html; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
-    "/feed.js": ("feed.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in MODULES},
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }

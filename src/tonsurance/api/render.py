@@ -13,7 +13,7 @@ from tonsurance.api import wire
 from tonsurance.core.catalog import TRANCHE_IDS, Tranche
 from tonsurance.core.tranches import apy_percent
 from tonsurance.core.units import ton_from_nano
-from tonsurance.services.ports import PostedEvent, TrancheTotals
+from tonsurance.services.ports import PostedEntry, PostedEvent, TrancheTotals
 from tonsurance.services.tranche_reads import Freshness, Snapshot, TrancheFigures
 
 CURVE_STEPS = 40
@@ -23,7 +23,9 @@ SMALL_INTEGERS = frozenset(
         "available_at",
         "chain_id",
         "coverage_type",
+        "due_at",
         "end",
+        "epoch",
         "expires_at",
         "floor_bps",
         "op",
@@ -32,6 +34,7 @@ SMALL_INTEGERS = frozenset(
         "start",
         "tranche_id",
         "trigger_bps",
+        "until",
     }
 )
 """Event fields of at most 32 bits: the only ones shown as JSON numbers."""
@@ -86,6 +89,8 @@ def _tranche_fields(figures: TrancheFigures) -> dict[str, Any]:
         "available_capacity_nanoton": str(room.available_nano),
         "unearned_premiums_ton": ton_from_nano(totals.unearned_nano),
         "unearned_premiums_nanoton": str(totals.unearned_nano),
+        "absorbed_losses_ton": ton_from_nano(totals.losses_nano),
+        "absorbed_losses_nanoton": str(totals.losses_nano),
         "last_updated": _show_block_time(totals),
         "as_of": render_as_of(totals),
     }
@@ -201,6 +206,27 @@ def render_event(event: PostedEvent) -> wire.EventOut:
         message_index=event.message_index,
         block_time=show_time(event.block_time),
         fields=fields,
+    )
+
+
+def render_entry(entry: PostedEntry) -> wire.EntryOut:
+    """One entry of the ledger."""
+    return wire.EntryOut(
+        entry_id=str(entry.entry_id),
+        tranche_id=entry.tranche_id,
+        tranche=entry.tranche_id,
+        event_id=str(entry.event_id),
+        event_type=entry.event_type,
+        policy_id=None if entry.policy_id is None else str(entry.policy_id),
+        capital_delta_nanoton=str(entry.capital_delta),
+        coverage_delta_nanoton=str(entry.coverage_delta),
+        unearned_delta_nanoton=str(entry.unearned_delta),
+        loss_delta_nanoton=str(entry.loss_delta),
+        shares_delta=str(entry.shares_delta),
+        transaction_hash=entry.transaction_hash,
+        logical_time=str(entry.lt),
+        message_index=entry.message_index,
+        block_time=show_time(entry.block_time),
     )
 
 

@@ -13,6 +13,9 @@ from tonsurance.api.errors import PROBLEM_JSON
 from tonsurance.api.etag import answer_unless_known, snapshot_etag
 from tonsurance.api.injected import IfNoneMatch, Injected, TrancheInPath
 from tonsurance.core.catalog import parse_tranche_id
+from tonsurance.core.errors import BeforeHistory
+from tonsurance.core.moments import parse_moment
+from tonsurance.services.tranche_reads import Freshness
 
 BAD_INPUT = ResponseSpec(
     wire.Problem,
@@ -26,21 +29,48 @@ NOT_READY = ResponseSpec(
     media_type=PROBLEM_JSON,
     description="There has been no data to answer from yet.",
 )
+BEFORE_HISTORY = ResponseSpec(
+    wire.Problem,
+    generate_examples=False,
+    media_type=PROBLEM_JSON,
+    description="`as_of` is before the first event.",
+)
+IN_THE_FUTURE = ResponseSpec(
+    wire.Problem,
+    generate_examples=False,
+    media_type=PROBLEM_JSON,
+    description="`as_of` is later than what the ledger holds.",
+)
+AsOfQuery = Annotated[
+    str | None,
+    QueryParameter(
+        description="Figures as they were then, from the ledger's history: after everything up to and including an "
+        "RFC 3339 time (`2026-11-20T12:00:00Z`; write `+` as `%2B`), a logical time of the vault (`lt:47000000000001`) "
+        "or a version of the ledger (`version:42`). Their `as_of` names the last event in them.",
+        max_length=100,
+    ),
+]
+READ_NOW = Freshness(0.0, False)
+"""History is read for the answer itself."""
 NOT_MODIFIED = ResponseSpec(None, generate_examples=False, description="Nothing changed since the given ETag.")
 
 
 @get(
     "/api/v1/utilization/dashboard",
     summary="All tranches",
-    description="Utilisation, target APY with its range, capital and room of the six tranches, senior to junior.",
+    description="Utilisation, target APY with its range, capital and room of the six tranches, senior to junior. With "
+    "`as_of` those tranches that had an event until then, and no ETag.",
     tags=["tranches"],
-    responses={304: NOT_MODIFIED, 503: NOT_READY},
+    responses={304: NOT_MODIFIED, 400: BAD_INPUT, 404: BEFORE_HISTORY, 422: IN_THE_FUTURE, 503: NOT_READY},
 )
 async def get_utilization_dashboard(
-    services: Injected, if_none_match: IfNoneMatch = None
+    services: Injected, if_none_match: IfNoneMatch = None, as_of: AsOfQuery = None
 ) -> Response[wire.TranchesAnswer | None]:
-    """Six tranches, or 304."""
-    return answer_tranches(services, if_none_match)
+    """Six tranches, or 304; or the tranches as of a moment."""
+    if as_of is None:
+        return answer_tranches(services, if_none_match)
+    snapshot = await services.reads.read_at(parse_moment(as_of))
+    return Response(render.render_tranches(snapshot, READ_NOW), headers={"Cache-Control": "no-cache"})
 
 
 @get(
@@ -67,14 +97,24 @@ def answer_tranches(services: Injected, if_none_match: str | None) -> Response[w
 @get(
     "/api/v1/utilization/{tranche_id:str}",
     summary="One tranche",
-    description="Where one tranche stands: capital, cover sold, utilisation, target APY.",
+    description="Where one tranche stands, or stood at `as_of`: capital, cover sold, losses, utilisation, target APY.",
     tags=["tranches"],
-    responses={400: BAD_INPUT, 503: NOT_READY},
+    responses={400: BAD_INPUT, 404: BEFORE_HISTORY, 422: IN_THE_FUTURE, 503: NOT_READY},
 )
-async def get_utilization(services: Injected, tranche_id: TrancheInPath) -> wire.UtilizationAnswer:
+async def get_utilization(
+    services: Injected, tranche_id: TrancheInPath, as_of: AsOfQuery = None
+) -> wire.UtilizationAnswer:
     """One tranche in full."""
-    figures = services.reads.figures(parse_tranche_id(tranche_id))
-    return render.render_utilization(figures, services.reads.snapshot, services.reads.freshness)
+    wanted = parse_tranche_id(tranche_id)
+    if as_of is None:
+        return render.render_utilization(
+            services.reads.figures(wanted), services.reads.snapshot, services.reads.freshness
+        )
+    snapshot = await services.reads.read_at(parse_moment(as_of))
+    for figures in snapshot.tranches:
+        if figures.totals.tranche_id == wanted:
+            return render.render_utilization(figures, snapshot, READ_NOW)
+    raise BeforeHistory(f"{wanted} had no event until then.")
 
 
 @get(

@@ -1,4 +1,4 @@
-"""REST, version 2: APY of all tranches, and the audit log of chain events."""
+"""REST, version 2: APY of all tranches, the audit log of chain events, and what the ledger booked for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from tonsurance.api.errors import PROBLEM_JSON
 from tonsurance.api.injected import IfNoneMatch, Injected
 from tonsurance.api.v1 import BAD_INPUT, NOT_MODIFIED, NOT_READY, answer_tranches
 from tonsurance.chain.addresses import parse_address
+from tonsurance.core.catalog import parse_tranche_id
 from tonsurance.core.errors import InputError
 from tonsurance.core.events import EVENT_TYPES
-from tonsurance.services.ports import EventQuery
+from tonsurance.core.units import BIGINT_MAX
+from tonsurance.services.ports import EntryQuery, EventQuery
 
 MAX_EVENTS = 200
+MAX_ENTRIES = 200
 
 NO_LEDGER = ResponseSpec(
     wire.Problem, generate_examples=False, media_type=PROBLEM_JSON, description="The ledger cannot be read right now."
@@ -56,8 +59,15 @@ async def get_events(
         str | None,
         QueryParameter(name="type", description=f"Only this type: {', '.join(EVENT_TYPES)}.", max_length=100),
     ] = None,
+    transaction: Annotated[
+        str | None,
+        QueryParameter(description="Only events of this transaction: its hash, 64 hexadecimal digits.", max_length=100),
+    ] = None,
+    policy_id: Annotated[
+        int | None, QueryParameter(ge=0, le=BIGINT_MAX, description="Only events that name this policy.")
+    ] = None,
     after: Annotated[
-        int | None, QueryParameter(ge=0, le=2**63 - 1, description="Continue after this `event_id`.")
+        int | None, QueryParameter(ge=0, le=BIGINT_MAX, description="Continue after this `event_id`.")
     ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS, description="Events on the page.")] = 50,
     order: Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or newest first.")] = "asc",
@@ -68,6 +78,8 @@ async def get_events(
     query = EventQuery(
         contract=None if contract is None else parse_address(contract),
         event_type=event_type,
+        transaction=None if transaction is None else read_hash(transaction),
+        policy_id=policy_id,
         after=after,
         newest_first=order == "desc",
         limit=limit,
@@ -77,5 +89,50 @@ async def get_events(
         events=tuple(render.render_event(event) for event in events),
         order=order,
         next_after=str(events[-1].event_id) if events else None,
+        timestamp=render.show_now(),
+    )
+
+
+def read_hash(text: str) -> str:
+    """A transaction's hash in lower case. Raises InputError."""
+    digits = text.lower()
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise InputError(f"A transaction's hash is 64 hexadecimal digits, not {text[:80]!r}.")
+    return digits
+
+
+@get(
+    "/api/v2/ledger/entries",
+    summary="The ledger's entries",
+    description="What each event did to each tranche: the entries whose sums are the tranches' figures, each with its "
+    "event and transaction. `order=newest` (default) starts with the last one posted. `next_after` of one page is "
+    "`after` of the next; oldest first, the last page's cursor stays valid for asking again later.",
+    tags=["events"],
+    responses={400: BAD_INPUT, 503: NO_LEDGER},
+)
+async def get_ledger_entries(
+    services: Injected,
+    tranche_id: Annotated[
+        str | None, QueryParameter(description="Only this tranche; all when left out.", max_length=100)
+    ] = None,
+    after: Annotated[
+        int | None, QueryParameter(ge=0, le=BIGINT_MAX, description="Continue after this `entry_id`.")
+    ] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_ENTRIES, description="Entries on the page.")] = 50,
+    order: Annotated[Literal["newest", "oldest"], QueryParameter(description="What comes first.")] = "newest",
+) -> wire.EntriesAnswer:
+    """One page of entries."""
+    query = EntryQuery(
+        vault_id=services.settings.vault_id,
+        tranche_id=None if tranche_id is None else parse_tranche_id(tranche_id),
+        after=after,
+        newest_first=order == "newest",
+        limit=limit,
+    )
+    entries = await services.ledger.read_entries(query)
+    return wire.EntriesAnswer(
+        entries=tuple(render.render_entry(entry) for entry in entries),
+        order=order,
+        next_after=str(entries[-1].entry_id) if entries else None,
         timestamp=render.show_now(),
     )

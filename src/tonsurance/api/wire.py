@@ -86,6 +86,8 @@ class TrancheFields(Out, frozen=True, kw_only=True):
     available_capacity_nanoton: NanoTon
     unearned_premiums_ton: Ton
     unearned_premiums_nanoton: NanoTon
+    absorbed_losses_ton: Annotated[float, Meta(description="Claims this tranche ever paid, in TON.", examples=[0.0])]
+    absorbed_losses_nanoton: NanoTon
     last_updated: Annotated[Instant | None, Meta(description="Block time of the last event; null before the first.")]
     as_of: AsOf
 
@@ -197,6 +199,47 @@ class EventsAnswer(Out, frozen=True, kw_only=True):
     next_after: Annotated[
         str | None, Meta(description="Pass as `after` for the next page; null when this page is empty.")
     ]
+    timestamp: Instant
+
+
+class EntryOut(Out, frozen=True, kw_only=True):
+    """What one event did to one tranche: changes, so amounts may be negative."""
+
+    entry_id: Annotated[str, Meta(description="Cursor of this entry; it only grows.", examples=["3120"])]
+    tranche_id: TrancheId
+    tranche: TrancheId
+    event_id: Annotated[str, Meta(description="The event in the audit log.", examples=["1041"])]
+    event_type: Annotated[str, Meta(examples=["LossAbsorbed"])]
+    policy_id: Annotated[str | None, Meta(description="null when the event names no policy.", examples=["41"])]
+    capital_delta_nanoton: NanoTon
+    coverage_delta_nanoton: NanoTon
+    unearned_delta_nanoton: NanoTon
+    loss_delta_nanoton: Annotated[NanoTon, Meta(description="What the tranche paid of a claim.", examples=["0"])]
+    shares_delta: Annotated[str, Meta(description="Shares of the tranche.", examples=["-5"], pattern=r"^-?\d+$")]
+    transaction_hash: Annotated[str, Meta(description="64 hexadecimal digits.")]
+    logical_time: LogicalTime
+    message_index: Annotated[int, Meta(description="Place among the transaction's outgoing messages.", examples=[0])]
+    block_time: Instant
+
+
+class EntriesAnswer(Out, frozen=True, kw_only=True):
+    """One page of the ledger's entries."""
+
+    entries: tuple[EntryOut, ...]
+    order: Literal["newest", "oldest"]
+    next_after: Annotated[
+        str | None, Meta(description="Pass as `after` for the next page; null when this page is empty.")
+    ]
+    timestamp: Instant
+
+
+class PolicyCountsAnswer(Out, frozen=True, kw_only=True):
+    """How many policies are in each status, over all factories."""
+
+    active: Annotated[int, Meta(ge=0, examples=[96])]
+    approved: Annotated[int, Meta(ge=0, description="Approved to be paid, and not paid yet.", examples=[2])]
+    claimed: Annotated[int, Meta(ge=0, description="Ended by a payout.", examples=[41])]
+    expired: Annotated[int, Meta(ge=0, description="Ended without one.", examples=[350])]
     timestamp: Instant
 
 

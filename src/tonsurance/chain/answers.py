@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tonsurance.chain.stack import StackValue
-from tonsurance.chain.transactions import read_transaction
+from tonsurance.chain.transactions import Outcome, read_outcome, read_transaction
 from tonsurance.core.errors import ChainDataError, DecodeError, HashMismatch
 from tonsurance.core.events import Cursor
 
@@ -45,11 +45,15 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawTransaction(msgspec.Struct, frozen=True, kw_only=True):
-    """A transaction whose bytes were proved: they have the announced hash, and are of the account asked for."""
+    """A transaction whose bytes were proved: they have the announced hash, and are of the account asked for.
+
+    `outcome` spares who decodes it to read the cells a second time; None when they are not what a transaction holds.
+    """
 
     cursor: Cursor
     previous: Cursor
     boc: bytes
+    outcome: Outcome | None = None
 
 
 class MethodResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +144,11 @@ def _prove(item: _Transaction, address: str) -> RawTransaction:
         raise ChainDataError(f"Transaction {announced.lt} of {address} has the logical time {transaction.cursor.lt}.")
     if transaction.account != address.partition(":")[2]:
         raise ChainDataError(f"Transaction {announced.lt} is of account {transaction.account}, not of {address}.")
-    return RawTransaction(cursor=transaction.cursor, previous=transaction.previous, boc=boc)
+    try:
+        outcome = read_outcome(transaction)
+    except DecodeError:  # proved all the same; whoever decodes it will say what is wrong
+        outcome = None
+    return RawTransaction(cursor=transaction.cursor, previous=transaction.previous, boc=boc, outcome=outcome)
 
 
 def decode_json(raw: bytes | msgspec.Raw, answer_type: Any) -> Any:

@@ -21,6 +21,8 @@ from tonsurance.core.errors import DecodeError
 
 MAX_BOC_BYTES = 4 * 1024 * 1024
 """A message holds at most 8,192 cells of 128 bytes; a transaction holds few messages of that size."""
+MAX_CELLS = 65_536
+"""A message has at most 8,192 cells. Each costs a quarter of a kilobyte here, and only two bytes in a hostile bag."""
 MAX_DEPTH = 1024
 _MAGIC = b"\xb5\xee\x9cr"
 _LIBRARY = 2
@@ -41,6 +43,13 @@ class Cell:
         if self.depth >= MAX_DEPTH:
             raise DecodeError(f"Cells are nested deeper than {MAX_DEPTH}.")
         self.hash: bytes = _hash_of(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Cells are equal when their hashes are."""
+        return self is other or (isinstance(other, Cell) and self.hash != b"" and self.hash == other.hash)
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
     def begin_parse(self) -> Slice:
         """Read this cell from its first bit. Raises DecodeError for an exotic cell."""
@@ -115,8 +124,12 @@ class Slice:
         return self.load_uint(1) == 1
 
     def load_coins(self) -> int:
-        """An amount in nanoTON (VarUInteger 16)."""
-        return self.load_uint(8 * self.load_uint(4))
+        """An amount in nanoTON (VarUInteger 16), in its shortest form: each amount has one."""
+        bits = 8 * self.load_uint(4)
+        amount = self.load_uint(bits)
+        if bits and not amount >> (bits - 8):
+            raise DecodeError("An amount is written with leading zeros.")
+        return amount
 
     def load_ref(self) -> Cell:
         """The next ref."""
@@ -185,6 +198,8 @@ def _read_bag(boc: bytes) -> Cell:
         raise DecodeError("The bag of cells does not have the length it announces.")
     if count > size // 2 or root >= count:
         raise DecodeError("The bag names more cells than it holds.")
+    if count > MAX_CELLS:
+        raise DecodeError(f"The bag has {count} cells; at most {MAX_CELLS} are read.")
     return _build(_read_cells(boc[at : at + size], count, width), root)
 
 
@@ -230,8 +245,8 @@ def _count_bits(content: bytes, bits_byte: int) -> int:
     if not bits_byte & 1:
         return 8 * len(content)
     last = content[-1]
-    if not last:
-        raise DecodeError("A cell's last byte has no completion tag.")
+    if not last & 0x7F:  # 0x80 would be a tag with no bit before it: the byte should not be there
+        raise DecodeError("A cell's last byte has no completion tag, or nothing else.")
     return 8 * len(content) - (last & -last).bit_length()
 
 
@@ -257,7 +272,7 @@ def _proof_hash(boc: bytes) -> bytes:
     """The root hash of a bag that holds proof cells (a user may send one). Its structure was checked before."""
     try:
         return bytes(PytoniqCell.one_from_boc(boc).hash)
-    except (CellError, BocError, IndexError, ValueError) as error:
+    except (CellError, BocError, IndexError, OverflowError, ValueError) as error:
         raise DecodeError(f"The bag holds a special cell that cannot be read: {error}") from error
 
 

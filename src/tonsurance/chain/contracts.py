@@ -52,6 +52,8 @@ class VaultState(msgspec.Struct, frozen=True, kw_only=True):
     holder_count: int
     withdraw_delay: int
     withdraw_window: int
+    frozen_until: int
+    claims_due: int
 
 
 class FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):

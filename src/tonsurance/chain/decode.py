@@ -10,7 +10,15 @@ from typing import Any
 
 from tonsurance.chain.cells import Cell, Slice, check_crc, write_boc
 from tonsurance.chain.layout import EventLayout, Field, Layout, flatten
-from tonsurance.chain.transactions import ExternalOut, Transaction, did_succeed, read_external_outs, read_transaction
+from tonsurance.chain.transactions import (
+    ExternalOut,
+    Outcome,
+    Transaction,
+    did_succeed,
+    read_external_outs,
+    read_outcome,
+    read_transaction,
+)
 from tonsurance.core.errors import DecodeError
 from tonsurance.core.events import ChainEvent, DecodedTransaction, EventBody, Undecoded, build_event
 
@@ -28,14 +36,17 @@ class Decoder:
 
     def decode(self, boc: bytes) -> DecodedTransaction:
         """One transaction. Raises DecodeError when the bytes are not a transaction of this contract."""
-        transaction = read_transaction(boc)
+        return self.decode_outcome(read_outcome(read_transaction(boc)))
+
+    def decode_outcome(self, transaction: Outcome) -> DecodedTransaction:
+        """One transaction that was read before. Raises DecodeError when it is of another contract."""
         if transaction.account != self.contract.partition(":")[2]:
             raise DecodeError(f"The transaction is of account {transaction.account}, not of {self.contract}.")
-        if not did_succeed(transaction.description):
+        if not transaction.succeeded:
             return DecodedTransaction(cursor=transaction.cursor, block_time=transaction.now, succeeded=False)
         events: list[ChainEvent] = []
         undecoded: list[Undecoded] = []
-        for message in read_external_outs(transaction):
+        for message in transaction.outs:
             try:
                 body = read_event(message.body, self.kind, self.layout)
             except DecodeError as error:
@@ -50,7 +61,7 @@ class Decoder:
             undecoded=tuple(undecoded),
         )
 
-    def _place(self, transaction: Transaction, message: ExternalOut, body: EventBody) -> ChainEvent:
+    def _place(self, transaction: Outcome, message: ExternalOut, body: EventBody) -> ChainEvent:
         return ChainEvent(
             contract=self.contract,
             contract_kind=self.kind,

@@ -26,11 +26,17 @@ _CODE_FILES = {VAULT_KIND: "multi_tranche_vault.boc", FACTORY_KIND: "policy_fact
 
 
 class VaultTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vault is deployed with, for good. A withdrawal opens after the delay and stays open for the window."""
+    """What a vault is deployed with, for good. A withdrawal opens after the delay and stays open for the window.
+
+    The circuit breaker counts losses within its window; what it holds back is due after the claim delay.
+    """
 
     admin: str
     withdraw_delay_s: int = 7 * DAY_S
     withdraw_window_s: int = 2 * DAY_S
+    breaker_window_s: int = DAY_S
+    claim_delay_s: int = DAY_S
+    max_freeze_s: int = 3 * DAY_S
     max_policies: int = MAX_ENTRIES
     max_owners: int = MAX_ENTRIES
 
@@ -76,11 +82,16 @@ def vault_deployment(terms: VaultTerms) -> Deployment:
         ("address", terms.admin),
         ("uint32", terms.withdraw_delay_s),
         ("uint32", terms.withdraw_window_s),
+        ("uint32", terms.breaker_window_s),
+        ("uint32", terms.claim_delay_s),
+        ("uint32", terms.max_freeze_s),
         ("uint16", terms.max_policies),
         ("uint16", terms.max_owners),
     )
-    # running, no policies, no holders; three empty dictionaries
-    data = build_cell(("uint1", 0), ("uint16", 0), ("uint16", 0), ("uint3", 0), refs=(config,))
+    # running, not frozen; no policies, holders and claims due; no breaker window; three empty dictionaries
+    counters = ("uint1", 0), ("uint32", 0), ("uint16", 0), ("uint16", 0), ("uint16", 0)
+    window = ("uint32", 0), ("coins", 0), ("coins", 0)
+    data = build_cell(*counters, *window, ("uint3", 0), refs=(config,))
     return _deploy(VAULT_KIND, data)
 
 

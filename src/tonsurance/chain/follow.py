@@ -63,11 +63,11 @@ class Follower:
         if head.lt < after.lt:
             raise HeadWentBack(f"{self.contract}: the head {head.lt} is older than the cursor {after.lt}.")
         kept: deque[RawTransaction] = deque()
-        kept_bytes, dropped, wanted = 0, False, head
+        kept_bytes, dropped, wanted, newer = 0, False, head, "the head"
         while wanted != after:
             for transaction in await self._read_page(wanted, after):
-                self._check_link(transaction, wanted)
-                wanted = transaction.previous
+                self._check_link(transaction, wanted, newer)
+                wanted, newer = transaction.previous, _shown(wanted)
                 kept.append(transaction)
                 kept_bytes += len(transaction.boc)
                 while kept_bytes > self._max_bytes and len(kept) > 1:
@@ -93,10 +93,12 @@ class Follower:
         metrics.TRANSACTIONS_READ.labels(self.kind).inc(len(page))
         return page
 
-    def _check_link(self, transaction: RawTransaction, wanted: Cursor) -> None:
+    def _check_link(self, transaction: RawTransaction, wanted: Cursor, newer: str) -> None:
+        """`newer` is who names `wanted`: with what came instead it is where something is missing."""
         if transaction.cursor != wanted:
             raise BrokenLink(
-                f"{self.contract}: {_shown(wanted)} must come next and the API returned {_shown(transaction.cursor)}."
+                f"{self.contract}: before {newer} {_shown(wanted)} must come next and the API returned"
+                f" {_shown(transaction.cursor)}."
             )
         if transaction.previous.lt >= wanted.lt:
             raise BrokenLink(f"{self.contract}: {_shown(wanted)} names the later {_shown(transaction.previous)}.")

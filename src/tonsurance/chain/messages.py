@@ -19,7 +19,8 @@ from tonsurance.core.errors import InputError
 DEPOSIT_GAS = 100_000_000
 """The vault books what a deposit's message carries beyond this; what gas does not use of it comes back."""
 REQUEST_GAS = 100_000_000
-"""What a factory operation that asks the vault must carry, beside the premium if there is one."""
+"""What a factory operation that asks the vault must carry, beside the premium if there is one; also what paying a
+deferred claim must carry."""
 SIMPLE_GAS = 50_000_000
 """Ample for every other operation; the rest comes back."""
 _COINS_BITS = 120
@@ -35,6 +36,11 @@ class Op(IntEnum):
     WITHDRAW = 0x4C68B7ED
     BACK_POLICY = 0x3E9AD547
     RELEASE_COVERAGE = 0x39A6B75F
+    PAY_CLAIM = 0x0618211E
+    EXECUTE_CLAIM = 0x5452CA5D
+    OVERRIDE_CLAIM = 0x3EDB0024
+    CANCEL_CLAIM = 0x38C8DB4C
+    FREEZE = 0x4DD30690
     SET_FACTORY = 0x59CF146E
     PAUSE = 0x6A239751
     UNPAUSE = 0x5D9A715D
@@ -42,9 +48,14 @@ class Op(IntEnum):
     CREATE_POLICY = 0x0A4F4DF4
     EXPIRE_POLICY = 0x7A4D752A
     RETRY_POLICY = 0x22D50FC7
+    EXECUTE_PAYOUT = 0x39C2DF69
     SET_QUOTE_KEY = 0x6D91F0B0
     POLICY_BACKED = 0xEAAA151C
     COVERAGE_RELEASED = 0xC4EE643A
+    CLAIM_SETTLED = 0xCC264FED
+    CLAIM_HELD = 0xF14DD40F
+    CLAIM_DROPPED = 0x9417CE38
+    CLAIM_PAYMENT = 0xFCC5D06D
     EXCESSES = 0xD53276DB
     QUOTE = 0x15FAE0E5
 
@@ -130,6 +141,32 @@ def release_coverage(policy_id: int, *, query_id: int = 0) -> Cell:
     return _request(Op.RELEASE_COVERAGE, query_id, ("uint64", policy_id))
 
 
+def pay_claim(policy_id: int, amount: int, beneficiary: str, *, query_id: int = 0) -> Cell:
+    """What the factory asks of the vault when a payout was approved."""
+    fields = ("uint64", policy_id), ("coins", amount), ("address", beneficiary)
+    return _request(Op.PAY_CLAIM, query_id, *fields)
+
+
+def execute_claim(policy_id: int, *, query_id: int = 0) -> Cell:
+    """Anyone: have a deferred claim paid that is due; send REQUEST_GAS with it."""
+    return _request(Op.EXECUTE_CLAIM, query_id, ("uint64", policy_id))
+
+
+def override_claim(policy_id: int, *, query_id: int = 0) -> Cell:
+    """Admin: have a deferred claim paid now; send REQUEST_GAS with it."""
+    return _request(Op.OVERRIDE_CLAIM, query_id, ("uint64", policy_id))
+
+
+def cancel_claim(policy_id: int, *, query_id: int = 0) -> Cell:
+    """Admin: forget a deferred claim; the policy is active again."""
+    return _request(Op.CANCEL_CLAIM, query_id, ("uint64", policy_id))
+
+
+def freeze(until: int, *, query_id: int = 0) -> Cell:
+    """Admin: no withdrawal and no payout before `until` (unix seconds); a time in the past ends a freeze."""
+    return _request(Op.FREEZE, query_id, ("uint32", until))
+
+
 def set_factory(factory: str, *, query_id: int = 0) -> Cell:
     """Admin: take policies from this factory; only while none lives."""
     return _request(Op.SET_FACTORY, query_id, ("address", factory))
@@ -170,8 +207,13 @@ def expire_policy(policy_id: int, *, query_id: int = 0) -> Cell:
 
 
 def retry_policy(policy_id: int, *, query_id: int = 0) -> Cell:
-    """Anyone: ask the vault again about a pending (with premium + REQUEST_GAS) or closing policy (REQUEST_GAS)."""
+    """Anyone: ask the vault again about a pending (premium + REQUEST_GAS), closing or paying policy (REQUEST_GAS)."""
     return _request(Op.RETRY_POLICY, query_id, ("uint64", policy_id))
+
+
+def execute_payout(policy_id: int, amount: int, *, query_id: int = 0) -> Cell:
+    """Claims role: have a claim paid to the policy's buyer; send REQUEST_GAS with it."""
+    return _request(Op.EXECUTE_PAYOUT, query_id, ("uint64", policy_id), ("coins", amount))
 
 
 def set_quote_key(public_key: bytes, *, query_id: int = 0) -> Cell:

@@ -38,6 +38,28 @@ class ExternalOut(msgspec.Struct, frozen=True, kw_only=True):
     body: Cell
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What decoding needs of a transaction, without the rest of its cells. A failed one has no messages that count."""
+
+    cursor: Cursor
+    account: str
+    now: int
+    succeeded: bool
+    outs: tuple[ExternalOut, ...]
+
+
+def read_outcome(transaction: Transaction) -> Outcome:
+    """Whether it succeeded, and its external out-messages. Raises DecodeError when it contradicts itself."""
+    succeeded = did_succeed(transaction.description)
+    return Outcome(
+        cursor=transaction.cursor,
+        account=transaction.account,
+        now=transaction.now,
+        succeeded=succeeded,
+        outs=tuple(read_external_outs(transaction)) if succeeded else (),
+    )
+
+
 def read_transaction(boc: bytes) -> Transaction:
     """The transaction in a bag of cells. Raises DecodeError when it is none."""
     cell = parse_boc(boc)

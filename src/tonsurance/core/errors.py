@@ -3,6 +3,7 @@
     TonsuranceError
       InputError                what the caller gave cannot be used; nothing was changed
         UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
+        BeforeHistory  InTheFuture
       DependencyError           something outside cannot be reached or answers wrongly; try again
         ChainUnavailable (RateLimited)  DatabaseUnavailable  PostgresNotFound  NotReady
       ChainDataError            the chain's answer contradicts itself or ours
@@ -67,6 +68,18 @@ class WrongNetwork(InputError):
     """The address belongs to another network."""
 
     code = "wrong_network"
+
+
+class BeforeHistory(InputError):
+    """The ledger holds nothing from that time: it is before the first event."""
+
+    code = "before_history"
+
+
+class InTheFuture(InputError):
+    """The ledger does not reach that far yet."""
+
+    code = "in_the_future"
 
 
 class UsageError(InputError):

@@ -66,6 +66,49 @@ class CoverageChanged(msgspec.Struct, frozen=True, tag=True):
     parts: tuple[int, ...]
 
 
+class LossAbsorbed(msgspec.Struct, frozen=True, tag=True):
+    """A tranche paid this much of a policy's claim."""
+
+    tranche_id: int
+    loss_amount: int
+    policy_id: int
+
+
+class EpochStarted(msgspec.Struct, frozen=True, tag=True):
+    """A loss left so little behind a tranche's shares that all of them are void; what capital is left is nobody's."""
+
+    tranche_id: int
+    epoch: int
+    voided_shares: int
+
+
+class ClaimDeferred(msgspec.Struct, frozen=True, tag=True):
+    """The circuit breaker holds a claim back; from `due_at` on anyone may have it paid."""
+
+    policy_id: int
+    amount: int
+    due_at: int
+
+
+class ClaimCancelled(msgspec.Struct, frozen=True, tag=True):
+    """The vault's admin took a deferred claim back; its coverage stays locked."""
+
+    policy_id: int
+
+
+class ShortfallReported(msgspec.Struct, frozen=True, tag=True):
+    """This much of a policy's claim no tranche could bear."""
+
+    policy_id: int
+    amount: int
+
+
+class Frozen(msgspec.Struct, frozen=True, tag=True):
+    """The vault pays nothing out before `until` (a time in the past: it pays again)."""
+
+    until: int
+
+
 class Paused(msgspec.Struct, frozen=True, tag=True):
     """A contract stopped (true) or resumed (false) taking deposits or policies."""
 
@@ -110,8 +153,29 @@ class PolicyExpired(msgspec.Struct, frozen=True, tag=True):
     policy_id: int
 
 
+class PayoutApproved(msgspec.Struct, frozen=True, tag=True):
+    """The claims role approved a payout and the vault was asked to pay it."""
+
+    policy_id: int
+    amount: int
+
+
+class PayoutExecuted(msgspec.Struct, frozen=True, tag=True):
+    """The vault paid `amount` to the beneficiary; the policy has ended."""
+
+    policy_id: int
+    beneficiary: str
+    amount: int
+
+
+class PayoutCancelled(msgspec.Struct, frozen=True, tag=True):
+    """A deferred payout was cancelled; the policy is active again."""
+
+    policy_id: int
+
+
 class PayoutRefused(msgspec.Struct, frozen=True, tag=True):
-    """The vault refused an operation on an active policy, which stays as it was."""
+    """The vault refused `op` (an op-code: a payout or an expiry); the policy is active as before."""
 
     policy_id: int
     op: int
@@ -130,10 +194,25 @@ VaultEvent = (
     | PremiumsDistributed
     | PremiumsEarned
     | CoverageChanged
+    | LossAbsorbed
+    | EpochStarted
+    | ClaimDeferred
+    | ClaimCancelled
+    | ShortfallReported
+    | Frozen
     | Paused
     | FactorySet
 )
-FactoryEvent = PolicyCreated | PolicyRefused | PolicyExpired | PayoutRefused | QuoteKeySet
+FactoryEvent = (
+    PolicyCreated
+    | PolicyRefused
+    | PolicyExpired
+    | PayoutApproved
+    | PayoutExecuted
+    | PayoutCancelled
+    | PayoutRefused
+    | QuoteKeySet
+)
 EventBody = VaultEvent | FactoryEvent
 
 EVENT_TYPES: dict[str, type[EventBody]] = {
@@ -145,11 +224,20 @@ EVENT_TYPES: dict[str, type[EventBody]] = {
         PremiumsDistributed,
         PremiumsEarned,
         CoverageChanged,
+        LossAbsorbed,
+        EpochStarted,
+        ClaimDeferred,
+        ClaimCancelled,
+        ShortfallReported,
+        Frozen,
         Paused,
         FactorySet,
         PolicyCreated,
         PolicyRefused,
         PolicyExpired,
+        PayoutApproved,
+        PayoutExecuted,
+        PayoutCancelled,
         PayoutRefused,
         QuoteKeySet,
     )

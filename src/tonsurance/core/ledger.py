@@ -9,7 +9,9 @@ from tonsurance.core.errors import LedgerRefused
 from tonsurance.core.events import (
     CoverageChanged,
     DepositMade,
+    EpochStarted,
     EventBody,
+    LossAbsorbed,
     PremiumsDistributed,
     PremiumsEarned,
     WithdrawalMade,
@@ -25,49 +27,48 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     coverage: int = 0
     unearned: int = 0
     earned: int = 0
+    losses: int = 0
     shares: int = 0
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a tranche stands after all entries so far. `earned` only grows: lifetime premiums earned."""
+    """Where a tranche stands after all entries so far. `earned` and `losses` only grow: they are lifetime sums."""
 
     capital: int = 0
     coverage: int = 0
     unearned: int = 0
     earned: int = 0
+    losses: int = 0
     shares: int = 0
 
 
 def entries_of(body: EventBody) -> tuple[Entry, ...]:
     """The entries an event posts, from the amounts in the event alone (configuration only predicts them)."""
     match body:
-        case DepositMade():
-            return (
-                Entry(
-                    tranche_id=tranche_id_on_chain(body.tranche_id),
-                    capital=body.amount,
-                    shares=body.shares + body.locked_shares,
-                ),
-            )
-        case WithdrawalMade():
-            return (Entry(tranche_id=tranche_id_on_chain(body.tranche_id), capital=-body.amount, shares=-body.shares),)
-        case PremiumsEarned():
-            return (
-                Entry(
-                    tranche_id=tranche_id_on_chain(body.tranche_id),
-                    capital=body.amount,
-                    unearned=-body.amount,
-                    earned=body.amount,
-                ),
-            )
         case PremiumsDistributed():
             if sum(body.parts) != body.premium_amount:
                 raise LedgerRefused(f"Premium {body.premium_amount} of policy {body.policy_id} is not its parts' sum.")
             return _six(body.parts, "unearned")
         case CoverageChanged():
             return _six(body.parts, "coverage")
+        case DepositMade() | WithdrawalMade() | PremiumsEarned() | LossAbsorbed() | EpochStarted():
+            return (_one(body, tranche_id_on_chain(body.tranche_id)),)
         case _:
             return ()
+
+
+def _one(body: DepositMade | WithdrawalMade | PremiumsEarned | LossAbsorbed | EpochStarted, tranche: str) -> Entry:
+    match body:
+        case DepositMade(amount=amount):
+            return Entry(tranche_id=tranche, capital=amount, shares=body.shares + body.locked_shares)
+        case WithdrawalMade(amount=amount):
+            return Entry(tranche_id=tranche, capital=-amount, shares=-body.shares)
+        case PremiumsEarned(amount=amount):
+            return Entry(tranche_id=tranche, capital=amount, unearned=-amount, earned=amount)
+        case LossAbsorbed(loss_amount=loss):
+            return Entry(tranche_id=tranche, capital=-loss, losses=loss)
+        case EpochStarted():
+            return Entry(tranche_id=tranche, shares=-body.voided_shares)
 
 
 def _six(parts: tuple[int, ...], field: str) -> tuple[Entry, ...]:
@@ -87,12 +88,14 @@ def post(totals: Totals, entry: Entry) -> Totals:
         coverage=totals.coverage + entry.coverage,
         unearned=totals.unearned + entry.unearned,
         earned=totals.earned + entry.earned,
+        losses=totals.losses + entry.losses,
         shares=totals.shares + entry.shares,
     )
     for name in ("capital", "coverage", "unearned"):
         value = getattr(after, name)
         if not 0 <= value <= BIGINT_MAX:
             raise LedgerRefused(f"{entry.tranche_id}: {name} would become {value} nanoTON.")
-    if after.shares < 0:
-        raise LedgerRefused(f"{entry.tranche_id}: shares would become {after.shares}.")
+    for name in ("shares", "losses"):
+        if getattr(after, name) < 0:
+            raise LedgerRefused(f"{entry.tranche_id}: {name} would become {getattr(after, name)}.")
     return after

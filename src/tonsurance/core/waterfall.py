@@ -1,7 +1,7 @@
 """How the vault divides cover and premium over the tranches, earns premium over time and prices shares.
 
 The same rules as contracts/multi_tranche_vault.fc, in integers, equal to the nano. Source:
-docs/formulas.md, sections 3 and 4.
+docs/formulas.md, sections 3 to 5.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ def add_premium(stream: Stream, premium: int, duration_s: int, now: int) -> Stre
     return Stream(total, end, now)
 
 
-def shares_for(amount: int, capital: int, shares: int) -> int:
-    """Shares minted for a deposit: 1:1 into an empty tranche, else floor(amount * S / C)."""
-    if capital == 0 and shares == 0:
-        return amount
-    return amount * shares // capital
+def mint(amount: int, capital: int, shares: int) -> tuple[int, int]:
+    """Shares for a deposit: (the depositor's, nobody's).
+
+    The first of an epoch sets the price 1:1; of its shares LOCKED_SHARES are nobody's, and so is capital that was left
+    when the epoch began. Later ones get floor(amount * S / C). Rounding favours the vault.
+    """
+    if shares == 0:
+        return amount - LOCKED_SHARES, LOCKED_SHARES + capital
+    return amount * shares // capital, 0
 
 
 def amount_for(shares_burned: int, capital: int, shares: int) -> int:

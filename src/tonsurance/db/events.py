@@ -19,22 +19,12 @@ _EVENT_COLUMNS = """
     metadata, decoder, block_time, ledger_version, created_at
 """
 
-SELECT_EVENTS_NEWEST = f"""
-SELECT {_EVENT_COLUMNS} FROM blockchain_events
-WHERE ($1::text IS NULL OR contract_address = $1) AND ($2::text IS NULL OR event_type = $2)
-    AND ($3::bigint IS NULL OR event_id < $3)
-ORDER BY event_id DESC LIMIT $4
-"""  # noqa: S608 - the column list is a constant of this module
-SELECT_EVENTS_OLDEST = f"""
-SELECT {_EVENT_COLUMNS} FROM blockchain_events
-WHERE ($1::text IS NULL OR contract_address = $1) AND ($2::text IS NULL OR event_type = $2)
-    AND ($3::bigint IS NULL OR event_id > $3)
-ORDER BY event_id LIMIT $4
-"""  # noqa: S608
+SELECT_EVENTS = f"SELECT {_EVENT_COLUMNS} FROM blockchain_events"  # noqa: S608 - the columns are this module's
 SELECT_EVENTS_SINCE = f"""
 SELECT {_EVENT_COLUMNS} FROM blockchain_events
 WHERE ledger_version > $1 ORDER BY ledger_version, event_id LIMIT $2
 """  # noqa: S608
+_FILTERED = ("contract_address", "event_type", "transaction_hash", "policy_id")
 
 SELECT_CURSOR = "SELECT last_synced_lt, last_synced_hash FROM blockchain_sync_state WHERE contract_address = $1"
 SELECT_SYNC_STATES = """
@@ -50,7 +40,12 @@ VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
 SELECT_CONTRACT = "SELECT contract_type, vault_id FROM blockchain_sync_state WHERE contract_address = $1"
 RECORD_HEAD = """
-UPDATE blockchain_sync_state SET head_lt = GREATEST(head_lt, $2), last_sync_timestamp = now()
+UPDATE blockchain_sync_state SET head_lt = GREATEST(head_lt, $2), last_sync_timestamp = now(), sync_status = 'active',
+    error_message = NULL
+WHERE contract_address = $1
+"""
+RECORD_FAULT = """
+UPDATE blockchain_sync_state SET sync_status = 'error', error_message = $2, last_sync_timestamp = now()
 WHERE contract_address = $1
 """
 SELECT_QUARANTINE_COUNT = "SELECT count(*) FROM blockchain_quarantine"
@@ -108,14 +103,33 @@ async def select_events(
     *,
     contract: str | None = None,
     event_type: str | None = None,
+    transaction: str | None = None,
+    policy_id: int | None = None,
     after: int | None = None,
     limit: int = 100,
     newest_first: bool = True,
 ) -> list[EventRow]:
-    """A page of events in posting order. `after` is the event_id of the last row seen; `limit` is cut to MAX_EVENTS."""
-    sql = SELECT_EVENTS_NEWEST if newest_first else SELECT_EVENTS_OLDEST
-    rows = await conn.fetch(sql, contract, event_type, after, min(limit, MAX_EVENTS))
-    return [EventRow.from_row(row) for row in rows]
+    """A page of events in posting order. `after` is the event_id of the last row seen; `limit` is cut to MAX_EVENTS.
+
+    `transaction` is a hash as 64 lower-case hexadecimal digits.
+    """
+    wanted = (contract, event_type, transaction, policy_id)
+    given = {column: value for column, value in zip(_FILTERED, wanted, strict=True) if value is not None}
+    sql = make_events_statement(tuple(given), paged=after is not None, newest_first=newest_first)
+    values = [*given.values(), min(limit, MAX_EVENTS), *([] if after is None else [after])]
+    return [EventRow.from_row(row) for row in await conn.fetch(sql, *values)]
+
+
+def make_events_statement(columns: tuple[str, ...], *, paged: bool, newest_first: bool) -> str:
+    """The statement with just these conditions, so that each combination is planned with the index it can use.
+
+    Its values are the columns' in this order, then the limit, then, when `paged`, the last event_id seen.
+    """
+    conditions = [f"{column} = ${place}" for place, column in enumerate(columns, 1)]
+    if paged:
+        conditions.append(f"event_id {'<' if newest_first else '>'} ${len(columns) + 2}")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"{SELECT_EVENTS}{where} ORDER BY event_id{' DESC' if newest_first else ''} LIMIT ${len(columns) + 1}"
 
 
 async def select_events_since(conn: Connection, version: int, limit: int = MAX_EVENTS) -> list[EventRow]:
@@ -136,8 +150,13 @@ async def select_sync_states(conn: Connection) -> list[SyncState]:
 
 
 async def record_head(conn: Connection, contract: str, head_lt: int) -> None:
-    """Note that the chain was read just now, and the newest transaction of the contract there."""
+    """Note that the chain was read up to the newest transaction of the contract there, and nothing was wrong."""
     await conn.execute(RECORD_HEAD, contract, head_lt)
+
+
+async def record_fault(conn: Connection, contract: str, message: str) -> None:
+    """Note what is wrong with the contract's history as the chain serves it now, for people to see."""
+    await conn.execute(RECORD_FAULT, contract, message)
 
 
 async def select_quarantine_count(conn: Connection) -> int:

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from tonsurance.core.errors import CursorConflict, LedgerError, LedgerRefused, WriterFenced
-from tonsurance.core.events import VAULT_KIND, ChainEvent, ContractBatch, Cursor, DecodedTransaction, Undecoded
+from tonsurance.core.events import ChainEvent, ContractBatch, Cursor, DecodedTransaction, Undecoded
 from tonsurance.core.params import Params
-from tonsurance.db.policies import open_policy_book
+from tonsurance.db.folding import Posting, fold_events
 from tonsurance.db.pool import Connection
-from tonsurance.db.postings import TrancheBook
-from tonsurance.db.tranches import lock_totals
 
 CHANNEL = "tonsurance_ledger"
 """Notification channel; the payload is `{"v": <ledger version>}`."""
@@ -123,7 +121,7 @@ async def post_batches(
         fresh = await _insert_events(conn, batches, version + 1)
         if fresh:
             version += 1
-            await _fold(conn, fresh, contracts, params, version)
+            await fold_events(conn, [_posting(event, contracts, version) for event in fresh.values()], params)
         quarantined = await _insert_quarantine(conn, batches)
         posted = _count(batches, fresh, quarantined, contracts, version)
         await _move_cursors(conn, contracts)
@@ -197,6 +195,11 @@ def _identity(event: ChainEvent) -> Identity:
     return (event.contract, event.lt, event.message_index)
 
 
+def _posting(event: ChainEvent, contracts: dict[str, _Contract], version: int) -> Posting:
+    contract = contracts[event.contract]
+    return Posting(event=event, kind=contract.kind, vault_id=contract.vault_id, version=version)
+
+
 def _event_row(event: ChainEvent) -> tuple[object, ...]:
     return (
         event.contract,
@@ -211,27 +214,6 @@ def _event_row(event: ChainEvent) -> tuple[object, ...]:
         event.decoder,
         event.block_time,
     )
-
-
-async def _fold(
-    conn: Connection,
-    fresh: dict[Identity, ChainEvent],
-    contracts: dict[str, _Contract],
-    params: Params,
-    version: int,
-) -> None:
-    """Vault events move the tranches of the vault their contract belongs to; factory events move policies."""
-    vault_events = [event for event in fresh.values() if contracts[event.contract].kind == VAULT_KIND]
-    factory_events = [event for event in fresh.values() if contracts[event.contract].kind != VAULT_KIND]
-    vault_ids = sorted({contracts[event.contract].vault_id for event in vault_events})
-    tranches = TrancheBook(await lock_totals(conn, vault_ids) if vault_ids else {}, params)
-    for event in vault_events:
-        tranches.post(event, contracts[event.contract].vault_id)
-    policies = await open_policy_book(conn, factory_events)
-    for event in factory_events:
-        policies.post(event, contracts[event.contract].vault_id)
-    await tranches.write(conn, version)
-    await policies.write(conn, version)
 
 
 async def _insert_quarantine(conn: Connection, batches: Sequence[ContractBatch]) -> Counter[str]:

@@ -12,9 +12,13 @@ from tonsurance.db.pool import Connection, Record
 
 _TRANCHE_COLUMNS = """
     vault_id, tranche_id, total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton,
-    earned_premium_nanoton::text, shares::text, utilization_ratio, utilization_raw, insolvent, current_apy,
-    logical_time, message_index, mc_seqno, block_time, params_version, ledger_version, updated_at
+    earned_premium_nanoton::text, absorbed_losses_nanoton::text, shares::text, utilization_ratio,
+    utilization_raw, insolvent, current_apy, logical_time, message_index, mc_seqno, block_time, params_version,
+    ledger_version, updated_at
 """
+
+_LARGE = ("earned_premium_nanoton", "absorbed_losses_nanoton", "shares")
+"""Columns read as text, because the driver makes floating decimals of them."""
 
 SELECT_TRANCHES = f"""
 SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE $1::text IS NULL OR vault_id = $1
@@ -24,7 +28,7 @@ SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE ledger_version > $1
 """  # noqa: S608
 LOCK_TOTALS = """
 SELECT vault_id, tranche_id, total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton,
-    earned_premium_nanoton::text, shares::text
+    earned_premium_nanoton::text, absorbed_losses_nanoton::text, shares::text
 FROM tranche_utilization WHERE vault_id = ANY($1) ORDER BY vault_id, tranche_id FOR UPDATE
 """
 
@@ -39,6 +43,7 @@ class TrancheRow(msgspec.Struct, frozen=True, kw_only=True):
     coverage_sold_nanoton: int
     unearned_premium_nanoton: int
     earned_premium_nanoton: int
+    absorbed_losses_nanoton: int
     shares: int
     utilization_ratio: float
     utilization_raw: float | None
@@ -52,10 +57,22 @@ class TrancheRow(msgspec.Struct, frozen=True, kw_only=True):
     ledger_version: int
     updated_at: datetime
 
+    @property
+    def totals(self) -> Totals:
+        """What the ledger's fold makes of all events up to this one."""
+        return Totals(
+            capital=self.total_capital_nanoton,
+            coverage=self.coverage_sold_nanoton,
+            unearned=self.unearned_premium_nanoton,
+            earned=self.earned_premium_nanoton,
+            losses=self.absorbed_losses_nanoton,
+            shares=self.shares,
+        )
+
     @classmethod
     def from_row(cls, row: Record) -> TrancheRow:
         """From a row of the selects above."""
-        large = {name: int(row[name]) for name in ("earned_premium_nanoton", "shares")}
+        large = {name: int(row[name]) for name in _LARGE}
         return cls(**{**row, **large})
 
 
@@ -77,6 +94,7 @@ async def lock_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str,
             coverage=row["coverage_sold_nanoton"],
             unearned=row["unearned_premium_nanoton"],
             earned=int(row["earned_premium_nanoton"]),
+            losses=int(row["absorbed_losses_nanoton"]),
             shares=int(row["shares"]),
         )
         for row in await conn.fetch(LOCK_TOTALS, vault_ids)

@@ -11,16 +11,18 @@ from random import Random
 from tonsurance import log
 from tonsurance.localnet.buyers import Buyers
 from tonsurance.localnet.chain import LocalChain
-from tonsurance.localnet.deploy import Contracts
+from tonsurance.localnet.claims import Claims
+from tonsurance.localnet.deploy import LOCAL_TERMS, Contracts
 from tonsurance.localnet.keeper import Keeper
 from tonsurance.localnet.market import BLOCKS_UNDER_WAY, Market
+from tonsurance.localnet.register import Register
 from tonsurance.localnet.savers import Savers
 
 _log = log.get("localnet.actors")
 
 
 class Actors:
-    """Six savers, eight buyers and a keeper."""
+    """Six savers, eight buyers, a keeper, and three who see to claims."""
 
     def __init__(self, chain: LocalChain, contracts: Contracts, quote_key: bytes) -> None:
         """`quote_key` is the Ed25519 seed the factory's quotes are signed with."""
@@ -28,7 +30,9 @@ class Actors:
         market = Market(chain, contracts)
         self._savers = Savers(market)
         self._buyers = Buyers(market, quote_key)
-        self._keeper = Keeper(market, int(chain.get_method(contracts.factory, "get_factory_config").stack[9]))
+        register = Register(market)
+        self._keeper = Keeper(market, register, claim_grace_s=_claim_grace_s(chain, contracts))
+        self._claims = Claims(market, register, max_freeze_s=LOCAL_TERMS.max_freeze_s)
         self._starts_at = chain.head.seqno + BLOCKS_UNDER_WAY if market.next_policy_id() > 1 else 0
         self.errors = 0
 
@@ -42,7 +46,7 @@ class Actors:
 
     def act(self) -> None:
         """Order what everybody wants to have done in the next block."""
-        for group in (self._savers, self._buyers, self._keeper):
+        for group in (self._savers, self._buyers, self._keeper, self._claims):
             for person in group.people:
                 person.fill_up()
         if self._chain.head.seqno < self._starts_at:
@@ -51,3 +55,8 @@ class Actors:
         self._savers.act(rng)
         self._buyers.act(rng)
         self._keeper.act()
+        self._claims.act()
+
+
+def _claim_grace_s(chain: LocalChain, contracts: Contracts) -> int:
+    return int(chain.get_method(contracts.factory, "get_factory_config").stack[9])

@@ -10,6 +10,7 @@ from nacl.signing import SigningKey
 
 from tonsurance.chain import messages
 from tonsurance.core.units import NANO_PER_TON
+from tonsurance.localnet.incidents import CHAINS, COVERAGE_TYPES, STABLECOINS
 from tonsurance.localnet.market import Market, TrancheView, fullest, has_room, split_cover
 from tonsurance.localnet.people import Person
 from tonsurance.localnet.wallets import Transfer
@@ -27,9 +28,6 @@ _LEAST_PREMIUM_NANO = NANO_PER_TON // 10
 _ANNUAL_BPS = (80, 250)
 _DAYS = (1, 3)
 _BUSY_GAP, _CALM_CHANCE = 0.10, 0.25
-_COVERAGE_TYPES, _STABLECOINS = 5, 14
-_CHAINS = (0, 1, 2, 3, 4, 7, 8)
-"""All but Bitcoin (5) and Lightning (6), for which not every cover is sold."""
 _BLOCKS_TO_FACTORY = 2
 
 
@@ -44,6 +42,8 @@ class Buyers:
 
     def act(self, rng: Random) -> None:
         """At most one purchase."""
+        if not self._market.is_open():
+            return
         tranches = self._market.expected()
         wanted = tide(self._chain.head.seqno) - fullest(tranches, (0,) * len(tranches))
         if wanted <= 0 or not self._can_arrive():
@@ -60,7 +60,8 @@ class Buyers:
 
     def _fits(self, tranches: list[TrancheView], coverage: int) -> bool:
         parts = split_cover(coverage)
-        return all(has_room(view, coverage=part) for view, part in zip(tranches, parts, strict=True))
+        pairs = zip(tranches, parts, strict=True)
+        return all(view.shares > 0 and has_room(view, coverage=part) for view, part in pairs)
 
     def _buy(self, rng: Random, coverage: int) -> None:
         buyer = rng.choice(self.people)
@@ -77,9 +78,9 @@ class Buyers:
             network_id=self._chain.network_id,
             factory=self._market.contracts.factory,
             quote_id=self._quote_id(buyer),
-            coverage_type=rng.randrange(_COVERAGE_TYPES),
-            chain_id=rng.choice(_CHAINS),
-            stablecoin_id=rng.randrange(_STABLECOINS),
+            coverage_type=rng.randrange(COVERAGE_TYPES),
+            chain_id=rng.choice(CHAINS),
+            stablecoin_id=rng.randrange(STABLECOINS),
             coverage_amount=coverage,
             premium=max(premium, _LEAST_PREMIUM_NANO),
             duration_days=days,

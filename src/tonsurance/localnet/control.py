@@ -61,8 +61,20 @@ class Control:
             "speed": chain.speed,
             "waiting": chain.waiting,
             "rejected": chain.rejected,
+            **self._claims(),
             "blocks": [_show_block(header) for header in chain.last_headers(SHOWN_BLOCKS)],
         }
+
+    def _claims(self) -> dict[str, Any]:
+        """What keeps the vault from paying: a time in unix seconds, and how many claims wait. None: not deployed."""
+        contracts = self._contracts()
+        if contracts is None:
+            return {"frozen_until": None, "claims_due": None}
+        result = self._chain.get_method(contracts.vault, "get_vault_state")
+        if not result.succeeded:
+            raise ApiError(500, f"get_vault_state ended with {result.exit_code}")
+        *_, frozen_until, claims_due = result.stack
+        return {"frozen_until": frozen_until, "claims_due": claims_due}
 
     async def _mine(self, values: dict[str, Any]) -> dict[str, Any]:
         """Blocks at once, beside those of the clock. Other requests are answered between them."""

@@ -13,6 +13,8 @@ from tonsurance.localnet.cells import raw_address
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.wallets import Transfer, Wallet
 
+ADMIN, CLAIMS = "admin", "claims"
+"""Names of the wallets with a role."""
 _FACT = "contracts"
 _ADMIN_NANO = 1_000 * NANO_PER_TON
 _DEPLOY_NANO = 5 * NANO_PER_TON
@@ -27,6 +29,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     withdraw_window_s: int = 86_400
     waiting_period_s: int = 60
     claim_grace_s: int = 600
+    breaker_window_s: int = 3_600
+    claim_delay_s: int = 1_800
+    max_freeze_s: int = 1_200
 
 
 LOCAL_TERMS = Terms()
@@ -46,7 +51,7 @@ def deploy_contracts(chain: LocalChain, quote_key: bytes, terms: Terms = LOCAL_T
     `quote_key` is the Ed25519 seed that signs quotes. On a chain that has the contracts only a changed key is set
     anew. Raises TonsuranceError when the contracts do not come up.
     """
-    admin = Wallet("admin", chain.seed)
+    admin = Wallet(ADMIN, chain.seed)
     stored = chain.load_fact(_FACT)
     if stored is not None:
         contracts = msgspec.json.decode(stored, type=Contracts)
@@ -63,6 +68,9 @@ def _deploy_all(chain: LocalChain, admin: Wallet, public_key: bytes, terms: Term
             admin=admin.address,
             withdraw_delay_s=terms.withdraw_delay_s,
             withdraw_window_s=terms.withdraw_window_s,
+            breaker_window_s=terms.breaker_window_s,
+            claim_delay_s=terms.claim_delay_s,
+            max_freeze_s=terms.max_freeze_s,
         )
     )
     factory = factory_deployment(
@@ -70,7 +78,7 @@ def _deploy_all(chain: LocalChain, admin: Wallet, public_key: bytes, terms: Term
             network_id=chain.network_id,
             vault=vault.address,
             admin=admin.address,
-            claims=admin.address,
+            claims=Wallet(CLAIMS, chain.seed).address,
             public_key=public_key,
             waiting_period_s=terms.waiting_period_s,
             claim_grace_s=terms.claim_grace_s,

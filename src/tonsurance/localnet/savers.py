@@ -18,7 +18,9 @@ FIRST_DEPOSITS_TON = (54_000, 31_500, 24_000, 16_500, 13_500, 10_500)
 uses the junior tranches twice as much as the most senior one, and no two of them equally."""
 SAVER_COUNT = 6
 _ALLOWANCE_NANO = 120_000 * NANO_PER_TON
-_DEPOSIT_CHANCE, _REQUEST_CHANCE = 0.25, 0.15
+_DEPOSIT_CHANCE, _REQUEST_CHANCE = 0.4, 0.25
+_DEPOSIT_PER_MILLE, _REFILL_PER_MILLE = (10, 50), (30, 80)
+"""Size of a deposit, in thousandths of the tranche's first one: an ordinary one, and one after losses."""
 _MOST_CAPITAL, _LEAST_CAPITAL = 1.20, 0.85
 """Bounds of a tranche's capital, as parts of its first deposit, beyond which nobody adds or announces."""
 
@@ -33,28 +35,36 @@ class Savers:
 
     def act(self, rng: Random) -> None:
         """At most one deposit, one announcement and one withdrawal."""
+        if not self._market.is_open():
+            return
         tranches = self._market.tranches()
-        if any(view.capital == 0 for view in tranches):
+        if any(view.shares == 0 for view in tranches):
             self._open(tranches)
             return
-        self._withdraw_due()
+        if self._market.vault().frozen_until <= self._chain.now:
+            self._withdraw_due()
         if rng.random() < _DEPOSIT_CHANCE:
-            self._deposit(rng, rng.choice(tranches))
+            self._deposit(rng, tranches)
         if rng.random() < _REQUEST_CHANCE:
             self._announce(rng, rng.choice(tranches))
 
     def _open(self, tranches: list[TrancheView]) -> None:
-        """The first deposits: each saver one tranche. Repeated every few blocks until all six hold capital."""
+        """The first deposits of an epoch: each saver one tranche. Repeated every few blocks until all six have an
+        owner."""
         if self._chain.head.seqno % 4:
             return
         for person, view in zip(self.people, tranches, strict=True):
-            if view.capital == 0:
+            if view.shares == 0:
                 self._order_deposit(person, view.number, _first_nano(view.number))
 
-    def _deposit(self, rng: Random, view: TrancheView) -> None:
-        first = _first_nano(view.number)
-        amount = first * rng.randint(10, 50) // 1000
-        if view.capital + amount <= first * _MOST_CAPITAL:
+    def _deposit(self, rng: Random, tranches: list[TrancheView]) -> None:
+        """Into any tranche, but first of all into one that has lost."""
+        view, sizes = rng.choice(tranches), _DEPOSIT_PER_MILLE
+        neediest = min(tranches, key=_filled)
+        if _filled(neediest) < _LEAST_CAPITAL:
+            view, sizes = neediest, _REFILL_PER_MILLE
+        amount = _first_nano(view.number) * rng.randint(*sizes) // 1000
+        if not view.is_stuck and view.capital + amount <= _first_nano(view.number) * _MOST_CAPITAL:
             self._order_deposit(rng.choice(self.people), view.number, amount)
 
     def _order_deposit(self, person: Person, number: int, amount: int) -> None:
@@ -92,6 +102,11 @@ class Savers:
 
     def _to_vault(self, value: int, body: Cell) -> Transfer:
         return Transfer(destination=self._market.contracts.vault, value=value, body=body)
+
+
+def _filled(view: TrancheView) -> float:
+    """Capital as a part of what the tranche began with."""
+    return view.capital / _first_nano(view.number)
 
 
 def _first_nano(number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -11,8 +12,8 @@ from tonsurance import log, metrics
 from tonsurance.chain.answers import RawTransaction
 from tonsurance.chain.decode import Decoder
 from tonsurance.chain.follow import Follower
-from tonsurance.core.errors import LedgerRefused, TonsuranceError
-from tonsurance.core.events import GENESIS, ContractBatch, Cursor
+from tonsurance.core.errors import ChainDataError, DatabaseUnavailable, LedgerRefused, TonsuranceError
+from tonsurance.core.events import GENESIS, ContractBatch, Cursor, DecodedTransaction
 
 BATCH_SIZE = 200
 """Transactions in one batch: decoded in about 10 ms, so that other work is not kept waiting."""
@@ -39,7 +40,11 @@ class SyncRecords(Protocol):
         ...
 
     async def record_head(self, contract: str, head_lt: int) -> None:
-        """The chain was read just now and this is its newest transaction."""
+        """The chain was read up to here just now, which is its newest transaction, and nothing was wrong."""
+        ...
+
+    async def record_fault(self, contract: str, message: str) -> None:
+        """The contract's history as it is served now contradicts itself or ours; seen until it is read well again."""
         ...
 
 
@@ -117,8 +122,16 @@ class ContractIngest:
             self._known = await self._follow(cursor)
         except TonsuranceError as error:
             self._note_error(error)
+            if isinstance(error, ChainDataError):
+                await self._record_fault(error)
             raise
         self._error = None
+
+    async def _record_fault(self, fault: ChainDataError) -> None:
+        """Report it where people look. The next look at a sound history takes it back, so that one is noted at once."""
+        self._head_recorded_at = float("-inf")
+        with suppress(DatabaseUnavailable):  # the fault itself is what is raised
+            await self._records.record_fault(self._follower.contract, fault.message)
 
     def _note_error(self, error: TonsuranceError) -> None:
         self._error = error
@@ -144,13 +157,19 @@ class ContractIngest:
             contract=self._follower.contract,
             contract_kind=self._follower.kind,
             after=self._posted,
-            transactions=tuple(self._decoder.decode(transaction.boc) for transaction in transactions),
+            transactions=tuple(map(self._decode, transactions)),
         )
         await self._sink.submit(batch)
         self._posted = batch.until
         undecoded = sum(len(transaction.undecoded) for transaction in batch.transactions)
         if undecoded:
             _log.error("messages_quarantined", contract=self._follower.contract, count=undecoded)
+
+    def _decode(self, transaction: RawTransaction) -> DecodedTransaction:
+        """From what was read when it was proved, where that could be read."""
+        if transaction.outcome is None:
+            return self._decoder.decode(transaction.boc)
+        return self._decoder.decode_outcome(transaction.outcome)
 
     async def _record_head(self) -> None:
         """At most every few seconds: it is a write, and a posted batch says as much."""

@@ -7,10 +7,22 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tonsurance.core.errors import DatabaseUnavailable
-from tonsurance.db import events, ledger, tranches
+import msgspec
+
+from tonsurance.core.errors import BeforeHistory, DatabaseUnavailable, InTheFuture, NotReady
+from tonsurance.core.moments import Moment
+from tonsurance.db import entries, events, history, ledger, policies, tranches
 from tonsurance.db.pool import Connection, Pool, acquire, open_pool
-from tonsurance.services.ports import ContractSync, EventQuery, LedgerState, PostedEvent, TrancheTotals
+from tonsurance.services.ports import (
+    ContractSync,
+    EntryQuery,
+    EventQuery,
+    LedgerState,
+    PolicyCounts,
+    PostedEntry,
+    PostedEvent,
+    TrancheTotals,
+)
 
 READ_TIMEOUT_S = 3.0
 """A read that takes longer is an outage: who waits for it would rather know."""
@@ -50,11 +62,50 @@ class PostgresLedgerReader:
                 conn,
                 contract=query.contract,
                 event_type=query.event_type,
+                transaction=query.transaction,
+                policy_id=query.policy_id,
                 after=query.after,
                 limit=query.limit,
                 newest_first=query.newest_first,
             )
         return tuple(event_of(row) for row in rows)
+
+    async def read_state_at(self, vault_id: str, moment: Moment) -> LedgerState:
+        """A vault's tranches as they stood then. Raises BeforeHistory, InTheFuture, NotReady without a vault."""
+        async with self._connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            reach = await history.select_reach(conn, vault_id)
+            if reach is None:
+                raise NotReady(f"No contract of vault {vault_id} has been read yet.")
+            check_reach(moment, reach)
+            rows = await read_rows_at(conn, vault_id, moment)
+        if not rows:
+            raise BeforeHistory
+        return LedgerState(
+            version=max(row.ledger_version for row in rows),
+            read_at=time.time(),
+            tranches=tuple(totals_of(row) for row in rows),
+            contracts=(),
+            last_event_id=0,
+        )
+
+    async def read_entries(self, query: EntryQuery) -> tuple[PostedEntry, ...]:
+        """One page of a vault's entries."""
+        async with self._connection() as conn:
+            rows = await entries.select_entries(
+                conn,
+                vault_id=query.vault_id,
+                tranche_id=query.tranche_id,
+                after=query.after,
+                limit=query.limit,
+                newest_first=query.newest_first,
+            )
+        return tuple(entry_of(row) for row in rows)
+
+    async def read_policy_counts(self) -> PolicyCounts:
+        """All policies by status."""
+        async with self._connection() as conn:
+            counts = await policies.select_policy_counts(conn)
+        return PolicyCounts(**msgspec.structs.asdict(counts))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -86,6 +137,26 @@ class PostgresLedgerReader:
             pool.terminate()
 
 
+def check_reach(moment: Moment, reach: history.Reach) -> None:
+    """Raises InTheFuture. A chain's clock may run ahead of ours: what is in the ledger is never in the future."""
+    if moment.lt is not None and moment.lt > reach.lt:
+        raise InTheFuture(f"The vault has been read up to logical time {reach.lt} so far.")
+    if moment.version is not None and moment.version > reach.version:
+        raise InTheFuture(f"The ledger's version is {reach.version} now.")
+    if moment.time is not None:
+        latest = max(time.time(), reach.time.timestamp() if reach.time else 0.0)
+        if moment.time.timestamp() > latest:
+            raise InTheFuture(f"{moment.time.isoformat()} has not come yet.")
+
+
+async def read_rows_at(conn: Connection, vault_id: str, moment: Moment) -> list[tranches.TrancheRow]:
+    """The tranches' rows at a moment."""
+    if moment.time is not None:
+        return await history.select_tranches_at_time(conn, vault_id, moment.time)
+    lt = moment.lt if moment.lt is not None else await history.select_lt_at_version(conn, vault_id, moment.version or 0)
+    return await history.select_tranches_at_lt(conn, vault_id, lt)
+
+
 def totals_of(row: tranches.TrancheRow) -> TrancheTotals:
     """A tranche's row as the services see it."""
     return TrancheTotals(
@@ -94,6 +165,7 @@ def totals_of(row: tranches.TrancheRow) -> TrancheTotals:
         capital_nano=row.total_capital_nanoton,
         coverage_nano=row.coverage_sold_nanoton,
         unearned_nano=row.unearned_premium_nanoton,
+        losses_nano=row.absorbed_losses_nanoton,
         lt=row.logical_time,
         seqno=row.mc_seqno,
         block_time=row.block_time.timestamp(),
@@ -124,4 +196,24 @@ def event_of(row: events.EventRow) -> PostedEvent:
         transaction_hash=row.transaction_hash,
         block_time=row.block_time.timestamp(),
         fields={name: value for name, value in row.metadata.items() if name != "type"},
+    )
+
+
+def entry_of(row: entries.EntryRow) -> PostedEntry:
+    """An entry's row as the services see it."""
+    return PostedEntry(
+        entry_id=row.entry_id,
+        tranche_id=row.tranche_id,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        policy_id=row.policy_id,
+        capital_delta=row.capital_delta_nanoton,
+        coverage_delta=row.coverage_delta_nanoton,
+        unearned_delta=row.unearned_delta_nanoton,
+        loss_delta=row.loss_delta_nanoton,
+        shares_delta=row.shares_delta,
+        transaction_hash=row.transaction_hash,
+        lt=row.logical_time,
+        message_index=row.message_index,
+        block_time=row.block_time.timestamp(),
     )

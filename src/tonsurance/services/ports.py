@@ -9,9 +9,12 @@ from typing import Protocol
 
 import msgspec
 
+from tonsurance.core.moments import Moment
+
 
 class TrancheTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a tranche stands after the last event that touched it. Amounts in nanoTON, `block_time` in unix seconds.
+    """Where a tranche stands after the last event that touched it. Amounts in nanoTON, `block_time` in unix seconds;
+    `losses_nano` is the lifetime sum of the claims it paid.
 
     `lt` is the logical time of that event's transaction, 0 when nothing was posted yet; `seqno` is the block's
     number, None when the chain reader does not know it.
@@ -22,6 +25,7 @@ class TrancheTotals(msgspec.Struct, frozen=True, kw_only=True):
     capital_nano: int
     coverage_nano: int
     unearned_nano: int
+    losses_nano: int
     lt: int
     seqno: int | None
     block_time: float
@@ -65,13 +69,56 @@ class PostedEvent(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, object]
 
 
+class PolicyCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many policies are in each status."""
+
+    active: int
+    approved: int
+    claimed: int
+    expired: int
+
+
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events to read: oldest first after an event, or newest first before one."""
+    """Which events to read: oldest first after an event, or newest first before one.
+
+    `transaction` is a hash as 64 lower-case hexadecimal digits.
+    """
 
     contract: str | None = None
     event_type: str | None = None
+    transaction: str | None = None
+    policy_id: int | None = None
     after: int | None = None
     newest_first: bool = False
+    limit: int = 50
+
+
+class PostedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one event did to one tranche. Amounts in nanoTON, shares in share units; `entry_id` only grows."""
+
+    entry_id: int
+    tranche_id: str
+    event_id: int
+    event_type: str
+    policy_id: int | None
+    capital_delta: int
+    coverage_delta: int
+    unearned_delta: int
+    loss_delta: int
+    shares_delta: int
+    transaction_hash: str
+    lt: int
+    message_index: int
+    block_time: float
+
+
+class EntryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries of a vault to read: oldest first after an entry, or newest first before one."""
+
+    vault_id: str
+    tranche_id: str | None = None
+    after: int | None = None
+    newest_first: bool = True
     limit: int = 50
 
 
@@ -84,4 +131,19 @@ class LedgerReader(Protocol):
 
     async def read_events(self, query: EventQuery) -> tuple[PostedEvent, ...]:
         """One page of the audit log."""
+        ...
+
+    async def read_policy_counts(self) -> PolicyCounts:
+        """All policies by status."""
+        ...
+
+    async def read_state_at(self, vault_id: str, moment: Moment) -> LedgerState:
+        """A vault's tranches as they stood then; those without an event until then are left out.
+
+        Raises BeforeHistory when there is none, InTheFuture when the ledger does not reach there yet.
+        """
+        ...
+
+    async def read_entries(self, query: EntryQuery) -> tuple[PostedEntry, ...]:
+        """One page of a vault's entries."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tonsurance.core.errors import LedgerError
 from tonsurance.core.events import Cursor
-from tonsurance.db.events import record_head, register_contract, select_cursor
+from tonsurance.db.events import record_fault, record_head, register_contract, select_cursor
 from tonsurance.db.pool import Pool, acquire
 from tonsurance.services.integration_daemon import FollowedContract
 
@@ -32,3 +32,8 @@ class DatabaseRecords:
         """The chain was read just now and this is the newest transaction of the contract."""
         async with acquire(self._pool) as conn:
             await record_head(conn, contract, head_lt)
+
+    async def record_fault(self, contract: str, message: str) -> None:
+        """The contract's history as it is served now contradicts itself or ours."""
+        async with acquire(self._pool) as conn:
+            await record_fault(conn, contract, message)

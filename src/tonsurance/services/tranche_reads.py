@@ -10,7 +10,8 @@ import msgspec
 from tonsurance import log, metrics
 from tonsurance.core.capacity import Capacity, capacity
 from tonsurance.core.catalog import TRANCHE_IDS, Tranche
-from tonsurance.core.errors import NotReady, TonsuranceError
+from tonsurance.core.errors import BeforeHistory, NotReady, TonsuranceError
+from tonsurance.core.moments import Moment
 from tonsurance.core.params import Params, Thresholds
 from tonsurance.core.tranches import Utilization, collateralization, current_apy_percent, utilization
 from tonsurance.services.ports import LedgerReader, LedgerState, TrancheTotals
@@ -111,20 +112,32 @@ class TrancheReads:
         return True
 
     def _keep(self, state: LedgerState, started: float) -> None:
+        self._read_at = started
+        self._snapshot = self._make_snapshot(state)
+
+    def _make_snapshot(self, state: LedgerState) -> Snapshot | None:
         order = {tranche_id: place for place, tranche_id in enumerate(TRANCHE_IDS)}
         mine = sorted(
             (totals for totals in state.tranches if totals.vault_id == self.vault_id),
             key=lambda totals: order[totals.tranche_id],
         )
-        self._read_at = started
         if not mine:
-            self._snapshot = None
-            return
-        self._snapshot = Snapshot(
+            return None
+        return Snapshot(
             state=state,
             params_version=self.params.version,
             tranches=tuple(compute_figures(totals, self.params) for totals in mine),
         )
+
+    async def read_at(self, moment: Moment) -> Snapshot:
+        """The figures as they were at a moment of the past, read from the ledger's history.
+
+        Raises BeforeHistory, InTheFuture, and what makes the ledger unreadable.
+        """
+        snapshot = self._make_snapshot(await self._reader.read_state_at(self.vault_id, moment))
+        if snapshot is None:
+            raise BeforeHistory
+        return snapshot
 
     @property
     def snapshot(self) -> Snapshot:

@@ -1,51 +1,8 @@
-// Small drawings and number formats. Nothing here keeps state; what is missing is drawn or written as missing.
+// Small drawings. Nothing here keeps state; what is missing is drawn as missing.
 
-export const MISSING = "—";
+import { formatApy, formatPercent, formatSpan, isNumber } from "./formats.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-
-const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-
-export function formatPercent(ratio, digits = 1) {
-  return isNumber(ratio) ? `${(ratio * 100).toFixed(digits)} %` : MISSING;
-}
-
-export function formatApy(percent) {
-  return isNumber(percent) ? percent.toFixed(2) : MISSING;
-}
-
-// nanoTON (a string of digits) as TON; large amounts lose their fraction, very large ones are shortened.
-export function formatTon(nano) {
-  if (typeof nano !== "string" || !/^-?\d+$/.test(nano)) return MISSING;
-  const ton = Number(nano) / 1e9;
-  if (Math.abs(ton) >= 1e6) return short.format(ton);
-  return Math.abs(ton) >= 10000 ? whole.format(ton) : cents.format(ton);
-}
-
-export function formatAge(seconds) {
-  if (!isNumber(seconds)) return MISSING;
-  if (seconds < 1) return "just now";
-  if (seconds < 90) return `${Math.floor(seconds)} s ago`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${Math.round(seconds / 3600)} h ago`;
-}
-
-export function formatSpan(milliseconds) {
-  const seconds = Math.round(milliseconds / 1000);
-  return seconds < 100 ? `last ${seconds} s` : `last ${Math.round(seconds / 60)} min`;
-}
-
-export function formatTime(iso) {
-  const date = new Date(iso ?? NaN);
-  if (Number.isNaN(date.getTime())) return MISSING;
-  return date.toISOString().slice(0, 19).replace("T", " ");
-}
-
-export function shortHash(hash) {
-  return typeof hash === "string" && hash.length > 14 ? `${hash.slice(0, 8)}…${hash.slice(-6)}` : hash || MISSING;
-}
 
 function shape(name, attributes) {
   const element = document.createElementNS(SVG, name);
