@@ -49,7 +49,7 @@ class Generator:
 
     def _weigh(self) -> tuple[list[Callable[[PairRun], Action]], list[int]]:
         weights = {
-            self.deposit: 12, self.request: 8, self.withdraw: 12, self.buy: 18, self.expire: 6, self.retry: 6,
+            self.deposit: 12, self.request: 8, self.withdraw: 12, self.buy: 18, self.expire: 9, self.retry: 6,
             self.payout: 16, self.execute: 6, self.override: 3, self.cancel: 3, self.freeze: 3, self.pause: 4,
             self.set_key: 2, self.top_up: 1, self.set_factory: 3, self.forge: 3, self.play_factory: 2, self.drain: 3,
         }  # fmt: skip
@@ -151,6 +151,8 @@ class Generator:
             )[0]
         held = 0.6 if run.flying else 0.12
         hops = roll.randint(0, 1) if roll.random() < held and action.name != "nothing" else ALL
+        if hops < ALL and action.name in ("create_policy", "expire_policy", "execute_payout") and roll.random() < 0.4:
+            hops, self.next = 0, self.retry
         return replace(action, wait=wait, hops=hops, pick=roll.randint(0, 3))
 
     def _aim(self, run: PairRun) -> int:

@@ -216,6 +216,24 @@ def test_who_did_not_announce_cannot_leave_when_he_sees_a_claim_coming() -> None
     assert abs(after[0] * before[1] - after[1] * before[0]) <= before[0] + before[1]  # the same part of each, to a nano
 
 
+def test_who_announced_long_before_may_leave_in_his_window_until_the_claim_is_booked_and_not_after() -> None:
+    """Announcing again and again keeps somebody's window open for 2 days of every 9: that, and no more, is his."""
+    run = Play()
+    run.deposit(MALLORY, 6, 1_000 * TON)
+    run.deposit(ALICE, 6, 1_000 * TON)
+    policy = run.buy(BOB, 300 * TON, 3 * TON)
+    for owner in (MALLORY, ALICE):
+        run.do("request_withdraw", owner, 6, run.held(owner, 6))
+    run.do("nothing", "", wait=run.vault.terms.withdraw_delay_s)
+    run.do("execute_payout", CLAIMS, policy, 300 * TON, to=FACTORY, value=ENOUGH, hops=0)
+    assert run.do("withdraw", MALLORY, 6, hops=0) == 0  # the order to pay is still on its way
+    assert run.wallets[MALLORY] > -TON
+    run.do("nothing", "")
+    assert run.do("withdraw", ALICE, 6) == 0
+    assert run.wallets[ALICE] < -140 * TON  # 300 of 2,000
+    assert run.do("withdraw", SAVER, 6, wait=3 * DAY_S) == 116
+
+
 def test_nobody_leaves_joins_or_sells_while_a_deferred_claim_waits() -> None:
     run = Play()
     policies = [run.buy(BOB, 290 * TON, 3 * TON) for _ in range(3)]

@@ -5,14 +5,14 @@ rounding (exact fractions). market.py checks after every step: no operation make
 share price falls but by a loss, nobody has more than the exact vault gives him beyond a tolerance of a few nanoTON for
 each operation, and the money of all together is conserved.
 
-TONSURANCE_FAIRNESS_EXAMPLES searches longer (default 120 sequences of up to 50 operations).
+TONSURANCE_FAIRNESS_EXAMPLES searches longer (default 400 sequences of up to 50 operations).
 """
 
 from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -22,7 +22,7 @@ from tonsurance.chain.deployment import DAY_S
 from tonsurance.core.units import NANO_PER_TON
 
 TON = NANO_PER_TON
-EXAMPLES = int(os.environ.get("TONSURANCE_FAIRNESS_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("TONSURANCE_FAIRNESS_EXAMPLES", "400"))
 PEOPLE = [address(0xA0 + number) for number in range(4)]
 ANYBODY = st.sampled_from(PEOPLE)
 TRANCHES = st.one_of(st.just(6), st.integers(1, 6))
@@ -58,21 +58,28 @@ class FairnessSearch(RuleBasedStateMachine):
     def deposit(self, owner: str, tranche: int, amount: int) -> None:
         self.market.deposit(owner, tranche, amount)
 
-    @rule(owner=ANYBODY, tranche=TRANCHES, part=PARTS)
-    def request(self, owner: str, tranche: int, part: float) -> None:
-        held = self.market.vault.holders.get((tranche, owner))
-        if held:
-            self.market.request(owner, tranche, int(held.shares * part))
+    def pick(self, place: int) -> tuple[str, int, int]:
+        """Somebody who holds shares: (owner, tranche, shares); zeros when nobody does."""
+        held = sorted(self.market.vault.holders.items())
+        if not held:
+            return PEOPLE[0], 1, 0
+        (tranche, owner), holder = held[place % len(held)]
+        return owner, tranche, holder.shares
 
-    @rule(owner=ANYBODY, tranche=TRANCHES)
-    def withdraw(self, owner: str, tranche: int) -> None:
+    @rule(place=st.integers(0, 23), part=PARTS)
+    def request(self, place: int, part: float) -> None:
+        owner, tranche, shares = self.pick(place)
+        self.market.request(owner, tranche, int(shares * part))
+
+    @rule(place=st.integers(0, 23))
+    def withdraw(self, place: int) -> None:
+        owner, tranche, _ = self.pick(place)
         STATISTICS["withdrawn"] += self.market.withdraw(owner, tranche)
 
-    @rule(owner=ANYBODY, tranche=TRANCHES, part=PARTS)
-    def leave(self, owner: str, tranche: int, part: float) -> None:
-        held = self.market.vault.holders.get((tranche, owner))
-        if held:
-            STATISTICS["withdrawn"] += self.market.leave(owner, tranche, int(held.shares * part))
+    @rule(place=st.integers(0, 23), part=PARTS)
+    def leave(self, place: int, part: float) -> None:
+        owner, tranche, shares = self.pick(place)
+        STATISTICS["withdrawn"] += self.market.leave(owner, tranche, int(shares * part))
 
     @rule(
         buyer=ANYBODY,
@@ -139,6 +146,7 @@ class FairnessSearch(RuleBasedStateMachine):
         """What is still to come is somebody's too."""
         self.market.end_streams()
         self.market.check()
+        target(float(self.market.most))
         STATISTICS["most"] = max(STATISTICS["most"], float(self.market.most))
         STATISTICS["allowed"] = max(STATISTICS["allowed"], float(sum(self.market.tolerance)))
 
@@ -150,8 +158,8 @@ def test_no_sequence_of_operations_lets_anybody_gain_from_timing_or_rounding() -
     )  # fmt: skip
     run_state_machine_as_test(FairnessSearch, settings=search)
     print(STATISTICS)
-    for what, least in (("claims", 1), ("deferred", 1), ("wiped", 1), ("withdrawn", 1), ("sold", 1)):
-        assert STATISTICS[what] >= least, STATISTICS
+    for what in ("claims", "deferred", "wiped", "withdrawn", "sold"):
+        assert STATISTICS[what] >= EXAMPLES // 10, what
 
 
 # ---- timing, where it is known to matter: how much, at most
