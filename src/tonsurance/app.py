@@ -22,7 +22,6 @@ import uvloop
 
 from tonsurance import settings
 from tonsurance.core.errors import DependencyError, InputError, UsageError
-from tonsurance.core.params import DEFAULT_PARAMS
 
 if TYPE_CHECKING:
     from tonsurance.db.migrate import MigrationReport
@@ -118,8 +117,13 @@ def run_daemon(
     from tonsurance.chain.client import TonCenterClient
     from tonsurance.chain.layout import load_layout
     from tonsurance.db.pool import open_pool
+    from tonsurance.services.chain_params import INTERVAL_S, ChainWatch
+    from tonsurance.services.config_loader import ConfigLoader
+    from tonsurance.services.config_store import ConfigStore
     from tonsurance.services.integration_daemon import IntegrationDaemon, read_contracts
+    from tonsurance.services.lazy_pool import LazyPool
     from tonsurance.services.ledger_writer import LedgerWriter
+    from tonsurance.services.loop import every
     from tonsurance.services.sync_records import DatabaseRecords
 
     contracts = read_contracts(vault, factory, network)
@@ -127,16 +131,28 @@ def run_daemon(
     async def work() -> None:
         stop = stop_on_signals()
         pool = await open_pool(dsn, min_size=1, max_size=4, application_name="tonsurance daemon")
-        writer = LedgerWriter(dsn, DEFAULT_PARAMS)
+        loader = ConfigLoader(dsn, last_good=_last_good(), process="daemon")
+        await loader.start()
+        spare = LazyPool(dsn, max_size=1, application_name="tonsurance daemon configuration")
+        writer = LedgerWriter(dsn, lambda: loader.params)
         try:
             async with TonCenterClient(network_url(network), api_key) as client:
                 writer.start()
                 daemon = IntegrationDaemon(
                     client, writer, DatabaseRecords(pool), contracts, load_layout(), poll_interval_s=poll_interval_s
                 )
-                await daemon.run(stop)
+                vault_address, factory_address = (contract.address for contract in contracts)
+                watch = ChainWatch(client, vault_address, factory_address, lambda: loader.params, ConfigStore(spare))
+                watching = asyncio.create_task(every(INTERVAL_S, watch.check, stop=stop, name="chain parameters"))
+                try:
+                    await daemon.run(stop)
+                finally:
+                    watching.cancel()
+                    await asyncio.wait([watching])
         finally:
             await writer.close()
+            await loader.close()
+            await spare.close()
             await pool.close()
 
     run_async(work())
@@ -177,6 +193,7 @@ def replay_ledger(dsn: str, *, as_json: bool, progress: Callable[[str], None]) -
     """Rebuild the read models from the event log and compare them with the live ones: equal, and what to show."""
     import msgspec
 
+    from tonsurance.core.params import DEFAULT_PARAMS
     from tonsurance.services.replay import replay_ledger as replay
     from tonsurance.services.verdicts import describe_replay
 
@@ -186,10 +203,33 @@ def replay_ledger(dsn: str, *, as_json: bool, progress: Callable[[str], None]) -
 
 def serve_api(dsn: str, *, host: str, port: int) -> None:
     """Serve REST, WebSocket and the live page until SIGINT or SIGTERM."""
+    from tonsurance.api.admin_parts import AdminWiring
     from tonsurance.api.server import serve_api as serve
     from tonsurance.api.settings import ApiSettings
+    from tonsurance.services.config_loader import ConfigLoader
 
-    run_async(serve(dsn, ApiSettings(host=host, port=port), DEFAULT_PARAMS))
+    env = settings.Environment()
+    loader = ConfigLoader(dsn, last_good=_last_good(), process="api")
+    secret, previous = settings.jwt_secrets(env)
+    wiring = None
+    if secret is not None:
+        wiring = AdminWiring(
+            dsn,
+            loader,
+            secret,
+            previous,
+            allow=settings.read_list(env, "ADMIN_ALLOW"),
+            proxies=settings.read_list(env, "TRUSTED_PROXIES"),
+            approvals=settings.read_switch(env, "APPROVALS", default=True),
+        )
+    run_async(serve(dsn, ApiSettings(host=host, port=port), loader, wiring))
+
+
+def _last_good() -> Path:
+    """Where the processes of this home keep the configuration that was good last."""
+    from tonsurance.services.config_file import LAST_GOOD
+
+    return settings.home_dir(settings.Environment()) / LAST_GOOD
 
 
 def require_localnet() -> None:

@@ -12,8 +12,12 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from tonsurance import __version__, app, chain_control, log, stack
+from tonsurance.cli_config import config_cli
+from tonsurance.cli_ledger import replay, verify
+from tonsurance.cli_targets import resolve_database, resolve_stack
+from tonsurance.cli_token import token
 from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
-from tonsurance.settings import DatabaseParts, Environment, api_port, check_database_url, database_url, home_dir
+from tonsurance.settings import DatabaseParts, Environment, api_port, database_url, home_dir
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_DEPENDENCY = 0, 1, 2, 3
 _INTERRUPTED = 130
@@ -31,6 +35,8 @@ localnet_cli = cyclopts.App(name="localnet", help="The local TON chain: serve it
 events_cli = cyclopts.App(name="events", help="Contract events.")
 cli.command(localnet_cli)
 cli.command(events_cli)
+for command in (config_cli, token, verify, replay):
+    cli.command(command)
 
 Env = Environment
 
@@ -73,39 +79,6 @@ def refuse_secrets(argv: Sequence[str]) -> None:
 def say(line: str) -> None:
     """One line for the person who started the command."""
     Console(highlight=False, soft_wrap=True).print(line, markup=False)
-
-
-def note(line: str) -> None:
-    """One line on how it goes, apart from the command's answer."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
-
-
-def answer(equal: bool, text: str) -> int:
-    """Show what was found; returns the exit code."""
-    sys.stdout.write(text + "\n")
-    return EXIT_OK if equal else EXIT_FAULT
-
-
-def resolve_database(parts: DatabaseParts, *, explicit: str | None = None) -> str:
-    """The database to use: the flag, the environment, else the running stack of this home."""
-    env = Env()
-    found = check_database_url(explicit) if explicit else database_url(env, parts)
-    if found is None and (status := stack.read_status(home_dir(env))) is not None:
-        found = status.database_url
-    if not found:
-        raise UsageError(
-            "No database is named.",
-            advice="Set DATABASE_URL, or start one with: tonsurance run (it uses the same home).",
-        )
-    return found
-
-
-def resolve_stack() -> stack.Status:
-    """The running stack of this home, with its chain."""
-    status = stack.read_status(home_dir(Env()))
-    if status is None or not status.chain_url:
-        raise UsageError("No chain is named and none runs in this home.", advice="Start one with: tonsurance run")
-    return status
 
 
 @cli.command
@@ -224,55 +197,6 @@ def daemon(
         api_key=env.get("TON_API_KEY"),
         poll_interval_s=app.check_poll_interval(poll_interval),
     )
-
-
-@cli.command
-def verify(
-    *,
-    json: bool = False,
-    network: str | None = None,
-    vault: str | None = None,
-    database_url: str | None = None,
-    wait: float = 120.0,
-) -> int:
-    """Compare the ledger with the chain at one block, tranche by tranche: exit 0 equal, 1 a difference.
-
-    Parameters
-    ----------
-    json
-        Print the figures of both sides as JSON.
-    network
-        mainnet, testnet, or the base URL of a TonCenter API; else the running stack's chain and vault.
-    vault
-        Address of the vault contract (else VAULT_ADDRESS).
-    database_url
-        The database; else DATABASE_URL, DB_HOST and so on, else the running stack's.
-    wait
-        Seconds to wait for the ledger to come up to that block.
-    """
-    env = Env()
-    log.configure(env.get("LOG_LEVEL") or "warning", process="verify")
-    vault = vault or env.get("VAULT_ADDRESS")
-    if network is None:
-        network, vault = resolve_stack().chain_url, vault or resolve_stack().vault
-    vault, wait = app.check_vault(network, vault), app.check_wait(wait)
-    dsn, key = resolve_database(DatabaseParts(), explicit=database_url), env.get("TON_API_KEY")
-    return answer(*app.verify_vault(dsn, network, vault, api_key=key, wait_s=wait, as_json=json, progress=note))
-
-
-@cli.command
-def replay(*, json: bool = False, database_url: str | None = None) -> int:
-    """Rebuild every read model from the event log and compare it with the live one: exit 0 equal, 1 a difference.
-
-    Parameters
-    ----------
-    json
-        Print what was found as JSON.
-    database_url
-        The database; else DATABASE_URL, DB_HOST and so on, else the running stack's.
-    """
-    dsn = resolve_database(DatabaseParts(), explicit=database_url)
-    return answer(*app.replay_ledger(dsn, as_json=json, progress=note))
 
 
 @cli.command

@@ -28,3 +28,6 @@ HTTP_SECONDS = Histogram(
 SNAPSHOT_AGE_SECONDS = Gauge("tonsurance_snapshot_age_seconds", "Time since the tranches were last read")
 LEDGER_READS = Counter("tonsurance_ledger_reads_total", "Refreshes of the tranches in memory", ["outcome"])
 LOOP_RUNS = Counter("tonsurance_loop_runs_total", "Rounds of supervised jobs", ["loop", "outcome"])
+ADMIN_REFUSED = Counter("tonsurance_admin_refused_total", "Admin requests that were not let in", ["code"])
+ADMIN_LOCKOUTS = Counter("tonsurance_admin_lockouts_total", "Addresses shut out after too many bad tokens")
+CONFIG_OVERRIDES = Counter("tonsurance_config_overrides_total", "Changes of parameters by emergency override")

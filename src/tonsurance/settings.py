@@ -120,3 +120,26 @@ def quote_key(env: Environment) -> bytes | None:
     if len(seed) != 32:
         raise UsageError("QUOTE_KEY must be 32 bytes in hex.")
     return seed
+
+
+def jwt_secrets(env: Environment) -> tuple[str | None, str | None]:
+    """What tokens of the admin API are signed and checked with, and what else they are checked with while rotating."""
+    current, previous = env.get("JWT_SECRET"), env.get("JWT_SECRET_PREVIOUS")
+    if previous is not None and current is None:
+        raise UsageError("JWT_SECRET_PREVIOUS is set without JWT_SECRET.")
+    return current, previous
+
+
+def read_switch(env: Environment, name: str, *, default: bool) -> bool:
+    """A setting that is on or off."""
+    text = env.get(name)
+    if text is None:
+        return default
+    if text not in ("on", "off"):
+        raise UsageError(f"{name} is on or off, not {text[:40]}.")
+    return text == "on"
+
+
+def read_list(env: Environment, name: str) -> tuple[str, ...]:
+    """A setting of several words with commas between."""
+    return tuple(word.strip() for word in (env.get(name) or "").split(",") if word.strip())

@@ -112,7 +112,27 @@ def lock_home(home: Path) -> IO[bytes]:
 
 def quote_key_file(home: Path) -> Path:
     """The file with the key that signs local quotes; made on first use."""
-    path = home / "secrets" / "quote_key"
+    return _secret_file(home / "secrets" / "quote_key")
+
+
+def jwt_secret_file(home: Path) -> Path:
+    """The file with the secret that signs local tokens of the admin API; made on first use."""
+    return _secret_file(_jwt_secret_path(home))
+
+
+def find_jwt_secret(home: Path) -> str | None:
+    """The secret that a local run of this home signs tokens with; None when there never was one."""
+    try:
+        return _jwt_secret_path(home).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _jwt_secret_path(home: Path) -> Path:
+    return home / "secrets" / "jwt_secret"
+
+
+def _secret_file(path: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_private(path, secrets.token_hex(32).encode())
@@ -240,6 +260,10 @@ class Stack:
             given["DATABASE_URL"] = self._status.database_url
         if not given.keys() & {"QUOTE_KEY", "QUOTE_KEY_FILE"}:
             given["QUOTE_KEY_FILE"] = str(quote_key_file(self._options.home))
+        if not given.keys() & {"JWT_SECRET", "JWT_SECRET_FILE"}:
+            given["JWT_SECRET_FILE"] = str(jwt_secret_file(self._options.home))
+        if self._options.network is None:
+            given.setdefault("APPROVALS", "off")
         return given
 
     def _write_status(self) -> None:

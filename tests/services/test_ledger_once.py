@@ -46,8 +46,8 @@ async def test_an_event_stored_by_an_earlier_process_is_not_folded_again(
     event = msgspec.structs.replace(late.events[0], message_index=0)
     await conn.execute(  # as if the event had been stored without its cursor
         "INSERT INTO blockchain_events (event_type, contract_address, contract_type, transaction_hash, logical_time,"
-        " message_index, raw_body, decoder, block_time, ledger_version)"
-        " VALUES ('DepositMade', $1, 'MultiTrancheVault', repeat('0', 64), 20, 0, '', 'test-1', now(), 1)",
+        " message_index, raw_body, decoder, block_time, ledger_version, params_version)"
+        " VALUES ('DepositMade', $1, 'MultiTrancheVault', repeat('0', 64), 20, 0, '', 'test-1', now(), 1, 1)",
         VAULT,
     )
     assert again.cursor == cursor_at(event.lt)

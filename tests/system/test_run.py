@@ -61,6 +61,28 @@ def test_the_ledger_equals_the_chain_at_one_block(stack: Running) -> None:
     wait_until(equal, timeout_s=30, what="ledger and chain at the same transaction")
 
 
+def test_a_parameter_is_changed_by_token_and_the_contracts_terms_are_taken_over(stack: Running) -> None:
+    token = command(stack, "token", "--role", "admin", "--sub", "tester").stdout.strip()
+    admin = httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+
+    def taken_over() -> bool:
+        found = admin.get("/admin/config/risk/withdraw_delay_s").json()
+        return (found["value_data"], found["updated_by"]) == (3_600, "contracts")
+
+    with admin:
+        wait_until(taken_over, timeout_s=30, what="the withdrawal delay of the local contracts")
+        path, curve = "/admin/config/tranche/SURE_MEZZ_apy_max", "/api/v1/tranche/SURE-MEZZ/apy?utilization=1"
+        before = stack.get(curve)["apy"]
+        changed = admin.put(path, json={"value": 16.5, "reason": "a test"})
+        assert changed.status_code == 200, changed.text
+        wait_until(lambda: stack.get(curve)["apy"] == 16.5, timeout_s=5, what="the changed curve")
+        assert admin.put(path, json={"value": before, "reason": "and back"}).status_code == 200
+        wait_until(lambda: stack.get(curve)["apy"] == before, timeout_s=5, what="the curve as it was")
+    for words in (("config", "verify"), ("replay",), ("verify",)):
+        said = command(stack, *words)
+        assert said.returncode == 0, said.stdout + said.stderr
+
+
 def test_a_websocket_client_is_told_of_each_change(stack: Running) -> None:
     with connect(f"ws://127.0.0.1:{stack.port}/ws") as client:
         assert json.loads(client.recv(timeout=10))["type"] == "welcome"

@@ -8,9 +8,11 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from tonsurance import __version__
 from tonsurance.api import health, policies, v1, v2
+from tonsurance.api.admin_routes import BEARER, AdminParts, make_admin_router
 from tonsurance.api.edge import Edge
 from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
 from tonsurance.api.injected import Services
@@ -25,8 +27,8 @@ strings of nanoTON. Every figure says its `as_of`, `ledger_version`, `params_ver
 Errors are problem details (RFC 9457). The WebSocket at `/ws` pushes the same figures on every commit."""
 
 
-def make_app(services: Services) -> Litestar:
-    """The ASGI application over these services."""
+def make_app(services: Services, admin: AdminParts | None = None) -> Litestar:
+    """The ASGI application over these services; the admin API is part of it when its parts are given."""
     settings = services.settings
 
     def provide_services() -> Services:
@@ -49,6 +51,7 @@ def make_app(services: Services) -> Litestar:
             health.get_metrics,
             Sockets(services.hub, settings).route(),
             *page_routes(),
+            *([] if admin is None else [make_admin_router(admin)]),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         exception_handlers={
@@ -61,6 +64,9 @@ def make_app(services: Services) -> Litestar:
             version=__version__,
             description=DESCRIPTION,
             path="/schema",
+            components=Components(
+                security_schemes={BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            ),
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
         ),
         cors_config=CORSConfig(

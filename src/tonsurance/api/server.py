@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -14,12 +14,15 @@ from litestar.types import ASGIApp
 
 from tonsurance import log
 from tonsurance.api import render
+from tonsurance.api.admin_parts import AdminWiring
+from tonsurance.api.admin_routes import AdminParts
 from tonsurance.api.app import make_app
 from tonsurance.api.injected import Services
 from tonsurance.api.settings import ApiSettings
 from tonsurance.bus.notify import Listener
 from tonsurance.core.errors import DependencyError
 from tonsurance.core.params import Params
+from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.health import HealthReads
 from tonsurance.services.hub import Hub
 from tonsurance.services.ledger_reads import PostgresLedgerReader
@@ -84,6 +87,7 @@ def make_server(app: ASGIApp, settings: ApiSettings) -> ApiServer:
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # whose X-Forwarded-For is believed is decided in api/client_address.py
             timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         )
     )
@@ -92,19 +96,27 @@ def make_server(app: ASGIApp, settings: ApiSettings) -> ApiServer:
 class ApiParts:
     """The services of one API process, wired: ledger -> reads -> feed -> hub -> routes."""
 
-    def __init__(self, ledger: LedgerReader, settings: ApiSettings, params: Params) -> None:
+    def __init__(
+        self,
+        ledger: LedgerReader,
+        settings: ApiSettings,
+        params: Params,
+        make_admin: Callable[[TrancheReads], AdminParts] | None = None,
+    ) -> None:
         self.settings = settings
         self.reads = TrancheReads(ledger, params, vault_id=settings.vault_id, stale_after_s=settings.stale_after_s)
+        self.health = HealthReads(self.reads, quiet_after_s=settings.quiet_after_s)
         self.hub = Hub()
         self.feed = LiveFeed(self.reads, ledger, self.hub, self._renderers())
         self.app = make_app(
             Services(
                 reads=self.reads,
                 ledger=ledger,
-                health=HealthReads(self.reads, quiet_after_s=settings.quiet_after_s),
+                health=self.health,
                 hub=self.hub,
                 settings=settings,
-            )
+            ),
+            None if make_admin is None else make_admin(self.reads),
         )
 
     def _renderers(self) -> Renderers:
@@ -175,17 +187,25 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def serve_api(dsn: str, settings: ApiSettings, params: Params) -> None:
+async def serve_api(
+    dsn: str, settings: ApiSettings, params: Params | ConfigLoader, admin: AdminWiring | None = None
+) -> None:
     """One API process over the ledger at `dsn`, until SIGTERM or SIGINT.
 
     It starts and answers while the database is not there yet, and outlives its outages. Raises DependencyError when
     the address to listen on cannot be had.
     """
     with stop_on_signals() as stop:
-        await serve_api_until(dsn, settings, params, stop)
+        await serve_api_until(dsn, settings, params, stop, admin)
 
 
-async def serve_api_until(dsn: str, settings: ApiSettings, params: Params, stop: asyncio.Event) -> None:
+async def serve_api_until(
+    dsn: str,
+    settings: ApiSettings,
+    params: Params | ConfigLoader,
+    stop: asyncio.Event,
+    admin: AdminWiring | None = None,
+) -> None:
     """Like serve_api, until `stop` is set."""
     listener = bind_socket(settings)
     ledger = PostgresLedgerReader(dsn)
@@ -193,9 +213,25 @@ async def serve_api_until(dsn: str, settings: ApiSettings, params: Params, stop:
     commits = Listener(dsn, lambda _version: wake.set())
     try:
         logger.info("serving", host=settings.host, port=listener.getsockname()[1])
-        parts = ApiParts(ledger, settings, params)
+        now = params if isinstance(params, Params) else params.params
+        parts = ApiParts(ledger, settings, now, None if admin is None else admin.make)
+        if isinstance(params, ConfigLoader):
+            loader = params
+            loader.subscribe(lambda new: _use_params(parts, new, wake))
+            parts.health.watch_configuration(lambda: loader.degraded)
+            await loader.start()
         await run_api(parts, listener, stop=stop, wake=wake, beside=[commits.run(stop)])
     finally:
         listener.close()
+        if isinstance(params, ConfigLoader):
+            await params.close()
+        if admin is not None:
+            await admin.close()
         await ledger.close()
     logger.info("stopped")
+
+
+def _use_params(parts: ApiParts, params: Params, wake: asyncio.Event) -> None:
+    """New parameters: the next answer has their figures, and who is subscribed hears of them at once."""
+    parts.reads.use_params(params)
+    wake.set()

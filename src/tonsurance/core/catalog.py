@@ -55,9 +55,13 @@ TRANCHES: tuple[Tranche, ...] = tuple(
 
 TRANCHE_IDS: tuple[str, ...] = tuple(t.tranche_id for t in TRANCHES)
 
-_BY_NAME = {t.tranche_id: t.tranche_id for t in TRANCHES} | {
-    t.tranche_id.replace("-", "_").replace("+", "_PLUS"): t.tranche_id for t in TRANCHES
-}
+
+def tranche_key(tranche_id: str) -> str:
+    """The key form of a shown id: SURE_JNR_PLUS of SURE-JNR+."""
+    return tranche_id.replace("-", "_").replace("+", "_PLUS")
+
+
+_BY_NAME = {t.tranche_id: t.tranche_id for t in TRANCHES} | {tranche_key(t.tranche_id): t.tranche_id for t in TRANCHES}
 
 
 def parse_tranche_id(text: str) -> str:

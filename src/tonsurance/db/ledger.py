@@ -33,9 +33,9 @@ FROM blockchain_sync_state WHERE contract_address = ANY($1) ORDER BY contract_ad
 """
 INSERT_EVENTS = """
 INSERT INTO blockchain_events (contract_address, logical_time, message_index, contract_type, event_type, policy_id,
-    transaction_hash, metadata, raw_body, decoder, block_time, ledger_version)
+    transaction_hash, metadata, raw_body, decoder, block_time, ledger_version, params_version)
 SELECT contract, lt, message_index, kind, event_type, policy_id, encode(hash, 'hex'), metadata, raw_body, decoder,
-    to_timestamp(block_time), $12
+    to_timestamp(block_time), $12, $13
 FROM unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::jsonb[],
     $9::bytea[], $10::text[], $11::bigint[])
     AS new (contract, lt, message_index, kind, event_type, policy_id, hash, metadata, raw_body, decoder, block_time)
@@ -118,7 +118,7 @@ async def post_batches(
         contracts = await _lock_contracts(conn, {batch.contract for batch in batches})
         for batch in batches:
             _follow(contracts[batch.contract], batch)
-        fresh = await _insert_events(conn, batches, version + 1)
+        fresh = await _insert_events(conn, batches, version + 1, params)
         if fresh:
             version += 1
             await fold_events(conn, [_posting(event, contracts, version) for event in fresh.values()], params)
@@ -175,14 +175,14 @@ def _follow(contract: _Contract, batch: ContractBatch) -> None:
 
 
 async def _insert_events(
-    conn: Connection, batches: Sequence[ContractBatch], version: int
+    conn: Connection, batches: Sequence[ContractBatch], version: int, params: Params
 ) -> dict[Identity, ChainEvent]:
     """Store the events and return those that were not there yet, in the order they happened."""
     events = [event for batch in batches for transaction in batch.transactions for event in transaction.events]
     if not events:
         return {}
     columns = (list(column) for column in zip(*map(_event_row, events), strict=True))
-    inserted = {tuple(row) for row in await conn.fetch(INSERT_EVENTS, *columns, version)}
+    inserted = {tuple(row) for row in await conn.fetch(INSERT_EVENTS, *columns, version, params.version)}
     fresh: dict[Identity, ChainEvent] = {}
     for event in events:
         identity = _identity(event)

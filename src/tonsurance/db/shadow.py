@@ -64,7 +64,7 @@ class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
 SELECT_POSTINGS = """
 SELECT e.event_id, e.contract_address, e.contract_type, e.transaction_hash, e.logical_time, e.message_index,
     e.metadata, e.raw_body, e.decoder, extract(epoch FROM e.block_time)::bigint AS block_time, e.ledger_version,
-    s.contract_type AS kind, s.vault_id
+    e.params_version, s.contract_type AS kind, s.vault_id
 FROM blockchain_events e JOIN blockchain_sync_state s USING (contract_address)
 WHERE e.event_id > $1 AND e.ledger_version <= $2 ORDER BY e.event_id LIMIT $3
 """
@@ -104,13 +104,14 @@ async def select_event_count(conn: Connection, version: int) -> int:
     return count
 
 
-async def select_postings(conn: Connection, after: int, version: int, limit: int) -> list[tuple[int, Posting]]:
-    """Events after an event_id up to a ledger version in the order they were posted, each with its event_id.
+async def select_postings(conn: Connection, after: int, version: int, limit: int) -> list[tuple[int, int, Posting]]:
+    """Events after an event_id up to a ledger version in the order they were posted, each with its event_id and the
+    version of the parameters it was posted with.
 
     Raises DecodeError when a stored event is not what its type says.
     """
     rows = await conn.fetch(SELECT_POSTINGS, after, version, limit)
-    return [(row["event_id"], _read_posting(row)) for row in rows]
+    return [(row["event_id"], row["params_version"], _read_posting(row)) for row in rows]
 
 
 def _read_posting(row: Record) -> Posting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -53,6 +54,11 @@ class HealthReads:
     def __init__(self, reads: TrancheReads, *, quiet_after_s: float) -> None:
         self._reads = reads
         self._quiet_after_s = quiet_after_s
+        self._configuration: Callable[[], str | None] | None = None
+
+    def watch_configuration(self, degraded: Callable[[], str | None]) -> None:
+        """Have the configuration judged too: `degraded` says why it is not current, None when it is."""
+        self._configuration = degraded
 
     def check(self) -> Health:
         """The state of every component now. Reads memory only: it answers when the database does not."""
@@ -67,6 +73,7 @@ class HealthReads:
             _check_snapshot(state, freshness),
             _check_tranches(state, self._reads.vault_id),
             _check_following(state),
+            *self._check_configuration(),
             *(contract.component for contract in contracts),
         )
         return Health(
@@ -88,6 +95,12 @@ class HealthReads:
         if self._reads.freshness.age_s is None:
             return Component("database", "down", "The ledger has not been read yet.")
         return Component("database", "ok")
+
+    def _check_configuration(self) -> tuple[Component, ...]:
+        if self._configuration is None:
+            return ()
+        reason = self._configuration()
+        return (Component("configuration", "ok" if reason is None else "degraded", reason),)
 
     def _check_contract(self, sync: ContractSync, state: LedgerState, freshness: Freshness) -> ContractHealth:
         age = None if sync.checked_at is None else state.read_at - sync.checked_at + (freshness.age_s or 0.0)

@@ -6,7 +6,7 @@ No timer is involved: alone, a batch is posted at once; under load, the group gr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -57,12 +57,15 @@ class LedgerWriter:
     """Posts batches for any number of submitters over one connection of its own.
 
     At most `max_events` (plus the last batch's) go into one transaction and `queue_size` batches wait; further
-    submitters wait for room. A second writer on the same database is refused (WriterFenced).
+    submitters wait for room. A second writer on the same database is refused (WriterFenced). `params` are asked for
+    anew with every transaction, unless they are fixed ones.
     """
 
-    def __init__(self, dsn: str, params: Params, *, max_events: int = 1000, queue_size: int = 1024) -> None:
+    def __init__(
+        self, dsn: str, params: Params | Callable[[], Params], *, max_events: int = 1000, queue_size: int = 1024
+    ) -> None:
         self._dsn = dsn
-        self._params = params
+        self._params: Callable[[], Params] = (lambda: params) if isinstance(params, Params) else params
         self._max_events = max_events
         self._queue: asyncio.Queue[_Job | None] = asyncio.Queue(queue_size)
         self._task: asyncio.Task[None] | None = None
@@ -178,7 +181,7 @@ class LedgerWriter:
         try:
             conn = await self._connected()
             with driver_errors(), metrics.LEDGER_BATCH_SECONDS.time():
-                posted = await post_batches(conn, batches, self._params, self._epoch)
+                posted = await post_batches(conn, batches, self._params(), self._epoch)
         except TonsuranceError as error:
             self._note_failure(error)
             return error

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 
 import msgspec
 
 from tonsurance.core.errors import DecodeError, LedgerRefused
-from tonsurance.core.params import Params
+from tonsurance.core.params import DEFAULT_PARAMS, Params
+from tonsurance.db.config import select_version
 from tonsurance.db.folding import fold_events
 from tonsurance.db.ledger import select_ledger_version
 from tonsurance.db.pool import Connection, connect, driver_errors
@@ -22,6 +25,7 @@ from tonsurance.db.shadow import (
     select_event_count,
     select_postings,
 )
+from tonsurance.services.config_rows import build_version
 
 BATCH_EVENTS = 2_000
 MOST_NAMED = 20
@@ -108,10 +112,23 @@ class LedgerReplay:
     async def _fold_batch(self, version: int) -> int:
         found = await select_postings(self._conn, self._after, version, self._batch_events)
         if found:
-            await fold_events(self._conn, [posting for _, posting in found], self._params)
+            for params_version, group in groupby(found, key=itemgetter(1)):
+                params = await self._params_of(params_version)
+                await fold_events(self._conn, [posting for _, _, posting in group], params)
             self._after = found[-1][0]
             self._folded += len(found)
         return len(found)
+
+    async def _params_of(self, version: int) -> Params:
+        """The parameters the figures were computed with when they were posted."""
+        if self._params.version != version:
+            stored = await select_version(self._conn, version)
+            if stored is None and version != DEFAULT_PARAMS.version:
+                raise LedgerRefused(
+                    f"Events were posted with version {version} of the parameters, which is not stored."
+                )
+            self._params = build_version(stored)
+        return self._params
 
     async def _compare(self, live: str) -> list[TableComparison]:
         compared: list[TableComparison] = []

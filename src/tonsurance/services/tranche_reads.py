@@ -111,6 +111,12 @@ class TrancheReads:
         self._keep(state, started)
         return True
 
+    def use_params(self, params: Params) -> None:
+        """Compute the figures anew with these parameters, from what was read last."""
+        self.params = params
+        if self._snapshot is not None and self._read_at is not None:
+            self._keep(self._snapshot.state, self._read_at)
+
     def _keep(self, state: LedgerState, started: float) -> None:
         self._read_at = started
         self._snapshot = self._make_snapshot(state)

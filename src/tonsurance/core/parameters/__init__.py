@@ -1,0 +1,1 @@
+"""Every business parameter, declared once: its type, unit, bounds, default and meaning."""

@@ -1,0 +1,30 @@
+"""Parameters of the HTTP edge: how many requests are answered."""
+
+from __future__ import annotations
+
+from tonsurance.core.parameters.declaration import Kind, Parameter
+
+
+def _rate(key: str, default: int, meaning: str, awaited_by: str | None = "rate limits") -> Parameter:
+    return Parameter(
+        category="api",
+        key=key,
+        kind=Kind.INT,
+        default=default,
+        unit="requests a minute",
+        low=1,
+        high=1_000_000,
+        meaning=meaning,
+        awaited_by=awaited_by,
+    )
+
+
+API: tuple[Parameter, ...] = (
+    _rate("admin_rate_limit", 100, "Admin requests of one user.", None),
+    _rate("address_rate_limit", 100, "Requests of one address without a key."),
+    _rate("key_rate_limit", 500, "Requests of one API key."),
+    _rate("quote_rate_limit", 60, "Quotes of one address."),
+    _rate("policy_rate_limit", 20, "Policy messages built for one address."),
+    _rate("claim_rate_limit", 10, "Claims filed by one address."),
+    _rate("vault_rate_limit", 30, "Deposit and withdrawal messages built for one address."),
+)

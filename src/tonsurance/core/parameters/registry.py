@@ -1,0 +1,33 @@
+"""All declared parameters by name."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from tonsurance.core.errors import InputError
+from tonsurance.core.parameters.api import API
+from tonsurance.core.parameters.declaration import Key, Parameter
+from tonsurance.core.parameters.pricing import PRICING
+from tonsurance.core.parameters.risk import RISK
+from tonsurance.core.parameters.tranche import TRANCHE
+
+CATEGORIES: tuple[str, ...] = ("pricing", "risk", "tranche", "bridge", "stress", "api", "external")
+"""Every parameter is in one of these; `bridge`, `stress` and `external` are waiting for their features."""
+
+PARAMETERS: tuple[Parameter, ...] = (*PRICING, *RISK, *TRANCHE, *API)
+REGISTRY = MappingProxyType({parameter.name: parameter for parameter in PARAMETERS})
+
+
+class UnknownParameter(InputError):
+    """There is no such parameter."""
+
+    code = "unknown_parameter"
+
+
+def find_parameter(category: str, key: str) -> Parameter:
+    """The declaration of a parameter. Raises UnknownParameter."""
+    name: Key = (category, key)
+    found = REGISTRY.get(name)
+    if found is None:
+        raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")
+    return found

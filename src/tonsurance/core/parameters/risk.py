@@ -1,0 +1,278 @@
+"""Parameters of limits, alerts and the risk engine. Ratios are 0 to 1."""
+
+from __future__ import annotations
+
+from tonsurance.core.parameters.declaration import Kind, Parameter
+
+_RATIO = "0 to 1"
+
+
+def _number(
+    key: str,
+    default: float,
+    meaning: str,
+    *,
+    unit: str = _RATIO,
+    low: float = 0.0,
+    high: float = 1.0,
+    awaited_by: str | None = None,
+    chain_owned: bool = False,
+    money: bool = False,
+) -> Parameter:
+    return Parameter(
+        category="risk",
+        key=key,
+        kind=Kind.FLOAT,
+        default=default,
+        unit=unit,
+        low=low,
+        high=high,
+        meaning=meaning,
+        awaited_by=awaited_by,
+        chain_owned=chain_owned,
+        money=money,
+    )
+
+
+def _whole(
+    key: str,
+    default: int,
+    unit: str,
+    low: int,
+    high: int,
+    meaning: str,
+    *,
+    awaited_by: str | None = None,
+    chain_owned: bool = False,
+) -> Parameter:
+    return Parameter(
+        category="risk",
+        key=key,
+        kind=Kind.INT,
+        default=default,
+        unit=unit,
+        low=low,
+        high=high,
+        meaning=meaning,
+        awaited_by=awaited_by,
+        chain_owned=chain_owned,
+    )
+
+
+_ENGINE, _COLLATERAL, _ALERTS, _SYNC = "risk engine", "collateral manager", "alerts", "vault sync"
+
+_MEASURES = (
+    _number("var_confidence_95", 0.95, "Lower confidence of value at risk.", low=0.5, high=0.9999, awaited_by=_ENGINE),
+    _number("var_confidence_99", 0.99, "Higher confidence of value at risk.", low=0.5, high=0.9999, awaited_by=_ENGINE),
+    _whole(
+        "monte_carlo_simulations",
+        10_000,
+        "years",
+        1_000,
+        10_000_000,
+        "Simulated years of the risk engine.",
+        awaited_by=_ENGINE,
+    ),
+    _number(
+        "historical_data_years",
+        5.0,
+        "History the intensities are estimated from.",
+        unit="years",
+        low=0.5,
+        high=50.0,
+        awaited_by=_ENGINE,
+    ),
+    _number("risk_free_rate", 0.05, "Rate without risk, per year.", low=-0.05, high=0.5, awaited_by=_ENGINE),
+    _number(
+        "reserve_multiplier",
+        1.5,
+        "Capital wanted per unit of worst loss.",
+        unit="factor",
+        low=1.0,
+        high=10.0,
+        awaited_by=_COLLATERAL,
+    ),
+    _number(
+        "stress_buffer_multiplier",
+        0.5,
+        "Part of coverage a stress is assumed to cost.",
+        unit="factor",
+        high=5.0,
+        awaited_by=_COLLATERAL,
+    ),
+)
+
+_TRACKER = (
+    _number("high_utilization", 0.90, "Utilisation of a tranche from which it is warned of.", low=0.1),
+    _number(
+        "max_utilization", 0.95, "Utilisation above which the vault backs no more cover.", low=0.1, chain_owned=True
+    ),
+    _number(
+        "min_collateralization",
+        1.10,
+        "Capital over coverage below which an alert opens.",
+        unit="factor",
+        low=1.0,
+        high=10.0,
+    ),
+    _number("webhook_utilization", 0.85, "Utilisation from which webhooks are told.", low=0.1, awaited_by=_ALERTS),
+    _number(
+        "alert_hysteresis",
+        0.02,
+        "How far beyond its line a figure must go back for an alert to end.",
+        high=0.2,
+        awaited_by=_ALERTS,
+    ),
+    _whole(
+        "alert_resolve_evaluations",
+        2,
+        "times",
+        1,
+        100,
+        "Evaluations in a row a figure must be back before an alert ends.",
+        awaited_by=_ALERTS,
+    ),
+    Parameter(
+        category="risk",
+        key="enforce_min_collateralization",
+        kind=Kind.BOOL,
+        default=False,
+        unit="yes or no",
+        meaning="Whether new cover is refused below min_collateralization instead of an alert alone.",
+        money=True,
+        awaited_by="capacity limits",
+    ),
+)
+
+_LIMITS = tuple(
+    _number(f"{name}_{level}", value, f"{what}: {level} from here.", high=high, awaited_by=_COLLATERAL)
+    for name, what, warning, critical, high in (
+        ("ltv", "Coverage over effective capital", 0.70, 0.75, 2.0),
+        ("reserve_ratio", "USD reserves over capital", 0.20, 0.15, 1.0),
+        ("concentration", "Share of one stablecoin in all coverage", 0.25, 0.30, 1.0),
+        ("correlation", "Mean correlation of the stablecoins", 0.70, 0.85, 1.0),
+        ("var99_capital", "99 % value at risk over capital", 0.20, 0.50, 1.0),
+    )
+    for level, value in (("warning", warning), ("critical", critical))
+)
+
+_BOOK = (
+    _number("stress_loss_critical", 0.50, "Worst named stress over capital: critical from here.", awaited_by=_ENGINE),
+    _number(
+        "product_cap",
+        0.25,
+        "Largest share of capital one product may cover.",
+        low=0.001,
+        awaited_by="capacity limits",
+        money=True,
+    ),
+    _number(
+        "chain_cap",
+        0.60,
+        "Largest share of capital the products of one chain may cover.",
+        low=0.001,
+        awaited_by="capacity limits",
+        money=True,
+    ),
+    _number(
+        "high_value_policy_usd",
+        100_000.0,
+        "Cover above which a purchase is told of.",
+        unit="USD",
+        high=1e12,
+        awaited_by=_SYNC,
+    ),
+    _number(
+        "high_value_payout_usd", 50_000.0, "Payout above which it is told of.", unit="USD", high=1e12, awaited_by=_SYNC
+    ),
+    _number(
+        "drift_warning_pct",
+        5.0,
+        "Difference of chain and ledger from which a warning opens.",
+        unit="%",
+        high=100.0,
+        awaited_by=_SYNC,
+    ),
+    _number(
+        "drift_critical_pct",
+        10.0,
+        "Difference of chain and ledger from which it is critical.",
+        unit="%",
+        high=100.0,
+        awaited_by=_SYNC,
+    ),
+    _whole(
+        "sync_errors_per_hour",
+        5,
+        "errors",
+        1,
+        10_000,
+        "Sync errors within an hour above which it is critical.",
+        awaited_by=_SYNC,
+    ),
+)
+
+_ON_CHAIN = (
+    _whole("max_policy_percent", 5, "% of capital", 1, 100, "Largest policy the vault backs.", chain_owned=True),
+    _whole(
+        "breaker_percent",
+        10,
+        "% of capital",
+        1,
+        100,
+        "Losses within one window above which payouts wait.",
+        chain_owned=True,
+    ),
+    _whole("breaker_window_s", 86_400, "s", 1, 31_536_000, "Length of the circuit breaker's window.", chain_owned=True),
+    _whole(
+        "claim_delay_s",
+        86_400,
+        "s",
+        1,
+        31_536_000,
+        "How long a payout waits that the breaker holds back.",
+        chain_owned=True,
+    ),
+    _whole("max_freeze_s", 259_200, "s", 1, 31_536_000, "Longest time one freeze may last.", chain_owned=True),
+    _whole(
+        "withdraw_delay_s", 604_800, "s", 1, 31_536_000, "Time from the announcement to a withdrawal.", chain_owned=True
+    ),
+    _whole(
+        "withdraw_window_s",
+        172_800,
+        "s",
+        1,
+        31_536_000,
+        "How long an announced withdrawal may be taken.",
+        chain_owned=True,
+    ),
+    _whole(
+        "waiting_period_s",
+        86_400,
+        "s",
+        0,
+        31_536_000,
+        "Time from the purchase to the start of cover.",
+        chain_owned=True,
+    ),
+    _whole(
+        "claim_grace_s",
+        604_800,
+        "s",
+        0,
+        31_536_000,
+        "Time after the end of cover in which a claim may be paid.",
+        chain_owned=True,
+    ),
+    _whole(
+        "locked_shares",
+        100_000_000,
+        "shares",
+        0,
+        2**53,
+        "Shares of an epoch's first deposit that belong to nobody.",
+        chain_owned=True,
+    ),
+)
+
+RISK: tuple[Parameter, ...] = (*_MEASURES, *_TRACKER, *_LIMITS, *_BOOK, *_ON_CHAIN)

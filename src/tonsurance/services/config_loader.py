@@ -1,0 +1,291 @@
+"""Holds the parameters that a process works with: one frozen version, swapped whole.
+
+A new version is announced by NOTIFY; a poll finds what was not. While the database is away, or holds a set that cannot
+be used, the last good version stays; a process that starts then takes it from disk, else the declared defaults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TypeAlias
+from urllib.parse import quote
+
+from tonsurance import log
+from tonsurance.bus.notify import Listener
+from tonsurance.core.errors import DatabaseUnavailable, InputError, TonsuranceError
+from tonsurance.core.parameters.declaration import Value
+from tonsurance.core.parameters.registry import UnknownParameter
+from tonsurance.core.params import DEFAULT_PARAMS, Params
+from tonsurance.core.tiers import base_rate, size_discount, utilization_multiplier
+from tonsurance.db.config import CHANNEL
+from tonsurance.services.config_access import AccessCounts, write_sample
+from tonsurance.services.config_file import NoLastGood, load_last_good, save_last_good
+from tonsurance.services.config_store import ConfigStore
+from tonsurance.services.lazy_pool import LazyPool
+from tonsurance.services.loop import every
+
+POLL_S = 60.0
+SAMPLE_S = 60.0
+READ_TIMEOUT_S = 5.0
+_RETRY_S = 2.0
+_POOL_SIZE = 2
+
+Source: TypeAlias = Literal["database", "disk", "defaults"]
+OnSwap: TypeAlias = Callable[[Params], None]
+
+logger = log.get("config_loader")
+
+
+class WrongKind(InputError):
+    """The parameter is of another type."""
+
+    code = "wrong_kind"
+
+
+class ConfigLoader:
+    """The current parameters, from the database at `dsn`. Reading them (`params`, `get_*`) is for any thread;
+    everything else belongs to the event loop. `last_good` is the file kept on disk (None: none).
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        last_good: Path | None = None,
+        poll_s: float = POLL_S,
+        sample_s: float = SAMPLE_S,
+        process: str = "tonsurance",
+    ) -> None:
+        self.params: Params = DEFAULT_PARAMS
+        self.source: Source = "defaults"
+        self.degraded: str | None = "The configuration has not been read yet."
+        self.counts = AccessCounts()
+        self._dsn = dsn
+        self._last_good = last_good
+        self._poll_s = poll_s
+        self._sample_s = sample_s
+        self._process = process
+        self._pool = self._make_pool(dsn)
+        self._reading = asyncio.Lock()
+        self._on_swap: list[OnSwap] = []
+        self._read_at: float | None = None
+        self._reloads = self._failures = 0
+        self._kept: tuple[int, str] | None = None
+        self._stop: asyncio.Event | None = None
+        self._wake = asyncio.Event()
+        self._listener: Listener | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def subscribe(self, on_swap: OnSwap) -> None:
+        """Have this called with the new parameters after each swap. It must not block or raise."""
+        self._on_swap.append(on_swap)
+
+    async def start(self) -> None:
+        """Read once, within a few seconds, and then follow. Never fails: `degraded` says what is wrong."""
+        if self._last_good is not None:
+            self._take_last_good(self._last_good)
+        with suppress(TonsuranceError):  # reload_cache has said it
+            await self.reload_cache()
+        self.start_auto_reload(interval_seconds=self._poll_s)
+
+    async def close(self) -> None:
+        """Write the last counts, stop following and give the connections back. The parameters stay."""
+        await self._stop_following()
+        try:
+            await write_sample(self._pool, self._process, self.counts)
+        except TonsuranceError as error:
+            logger.info("config_accesses_lost", error=error.message)
+        await self._pool.close()
+
+    async def init_db_pool(
+        self, *, host: str, port: int = 5432, database: str, user: str, password: str | None = None
+    ) -> None:
+        """Take the configuration from this database from now on. Raises what `reload_cache` raises; the parameters
+        that held stay then.
+        """
+        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+        follows = bool(self._tasks)
+        await self._stop_following()
+        await self._pool.close()
+        self._dsn = f"postgresql://{login}@{quote(host, safe='')}:{port}/{quote(database, safe='')}"
+        self._pool = self._make_pool(self._dsn)
+        if follows:
+            self.start_auto_reload(interval_seconds=self._poll_s)
+        await self.reload_cache()
+
+    def start_auto_reload(self, *, interval_seconds: float = POLL_S) -> None:
+        """Follow the database: by its notifications at once, by polling at this interval. Again is fine."""
+        self._poll_s = interval_seconds
+        if self._tasks:
+            return
+        stop = self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._listener = Listener(self._dsn, lambda _version: self._wake.set(), channel=CHANNEL)
+        poll = every(
+            interval_seconds,
+            self.reload_cache,
+            stop=stop,
+            wake=self._wake,
+            name="config",
+            max_backoff_s=min(_RETRY_S, interval_seconds),
+        )
+        sample = every(self._sample_s, self._write_sample, stop=stop, name="config accesses")
+        self._tasks = [asyncio.create_task(job) for job in (self._listener.run(stop), poll, sample)]
+
+    async def reload_cache(self) -> Params:
+        """Read the newest version now, and swap to it when it is another one.
+
+        Raises DatabaseUnavailable or ConfigDamaged: what held before stays, and `degraded` says why.
+        """
+        async with self._reading:
+            try:
+                params = await self._read()
+            except TonsuranceError as error:
+                self._degrade(error)
+                raise
+            self._keep(params)
+        return self.params
+
+    def get_float(self, category: str, key: str, default: float | None = None) -> float:
+        """A number. Without the parameter: the default, or UnknownParameter when none is given. Raises WrongKind."""
+        value = self._get(category, key, default)
+        if type(value) is float:  # nearly always; the full check costs more than the access
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WrongKind(f"{category}/{key} is not a number.")
+        return float(value)
+
+    def get_int(self, category: str, key: str, default: int | None = None) -> int:
+        """A whole number; otherwise like get_float."""
+        value = self._get(category, key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WrongKind(f"{category}/{key} is not a whole number.")
+        return value
+
+    def get_string(self, category: str, key: str, default: str | None = None) -> str:
+        """A text; otherwise like get_float."""
+        value = self._get(category, key, default)
+        if not isinstance(value, str):
+            raise WrongKind(f"{category}/{key} is not a text.")
+        return value
+
+    def get_json(self, category: str, key: str, default: Value = None) -> Value:
+        """Any value, objects and lists as read-only mappings and tuples; otherwise like get_float."""
+        return self._get(category, key, default)
+
+    def get_base_rate(self, asset: str) -> float:
+        """Base rate of an asset per year, as a fraction."""
+        return base_rate(self.params, asset)
+
+    def get_size_discount(self, coverage_usd: float) -> float:
+        """Premium factor of a cover of this size in USD."""
+        return size_discount(self.params, coverage_usd)
+
+    def get_utilization_multiplier(self, utilization: float) -> float:
+        """Premium factor at this utilisation."""
+        return utilization_multiplier(self.params, utilization)
+
+    def get_cache_stats(self) -> dict[str, object]:
+        """What is held, where it comes from, how old it is, and how often it was read. Times in seconds."""
+        params, (hits, misses) = self.params, self.counts.totals
+        age = None if self._read_at is None else time.monotonic() - self._read_at
+        total = len(params.values)
+        expired = total if age is None or age > 2 * self._poll_s else 0
+        return {
+            "total_entries": total,
+            "valid_entries": total - expired,
+            "expired_entries": expired,
+            "ttl_seconds": self._poll_s,
+            "version": params.version,
+            "hash": params.hash,
+            "source": self.source,
+            "degraded": self.degraded,
+            "age_seconds": age,
+            "listening": self._listener is not None and self._listener.connected,
+            "auto_reload": any(not task.done() for task in self._tasks),
+            "reloads": self._reloads,
+            "failures": self._failures,
+            "hits": hits,
+            "misses": misses,
+            "hit_rate": hits / (hits + misses) if hits + misses else None,
+        }
+
+    def _get(self, category: str, key: str, default: Value) -> Value:
+        params, name = self.params, (category, key)
+        found = params.values.get(name)
+        if found is None:
+            found = params.derived.get(name)
+        self.counts.record(name, found is not None)
+        if found is not None:
+            return found
+        if default is None:
+            raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")
+        return default
+
+    async def _read(self) -> Params:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                return await ConfigStore(self._pool).read()
+        except TimeoutError as error:
+            raise DatabaseUnavailable("The database did not answer in time.") from error
+
+    def _keep(self, params: Params) -> None:
+        """What was read holds from now on."""
+        self._read_at = time.monotonic()
+        self._reloads += 1
+        if self.degraded is not None:
+            logger.info("config_is_current", version=params.version)
+        self.degraded, self.source = None, "database"
+        if (params.version, params.hash) != (self.params.version, self.params.hash):
+            logger.info("config_swapped", version=params.version, before=self.params.version)
+            self._swap(params)
+        if self._last_good is not None and self._kept != (params.version, params.hash):
+            self._save_last_good(self._last_good, params)
+
+    def _swap(self, params: Params) -> None:
+        self.params = params
+        for on_swap in self._on_swap:
+            on_swap(params)
+
+    def _degrade(self, error: TonsuranceError) -> None:
+        self._failures += 1
+        reason = f"{error.message} In force: version {self.params.version} from {self.source} ({error.code})."
+        if self.degraded != reason:
+            logger.warning("config_degraded", code=error.code, error=error.message, version=self.params.version)
+        self.degraded = reason
+
+    def _take_last_good(self, path: Path) -> None:
+        try:
+            params = load_last_good(path)
+        except NoLastGood as error:
+            logger.info("config_no_last_good", reason=error.message)
+            return
+        self.source, self._kept = "disk", (params.version, params.hash)
+        self._swap(params)
+
+    def _save_last_good(self, path: Path, params: Params) -> None:
+        try:
+            save_last_good(path, params)
+            self._kept = (params.version, params.hash)
+        except OSError as error:  # the parameters hold all the same; a start without database would miss them
+            logger.error("config_not_kept_on_disk", error=str(error))
+
+    async def _write_sample(self) -> None:
+        await write_sample(self._pool, self._process, self.counts)
+
+    async def _stop_following(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        if self._stop is not None:
+            self._stop.set()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_RETRY_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make_pool(self, dsn: str) -> LazyPool:
+        return LazyPool(dsn, max_size=_POOL_SIZE, application_name=f"tonsurance-config {self._process}")
