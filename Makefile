@@ -35,12 +35,13 @@ run: $(VENV)/.run  ## start everything on http://127.0.0.1:8080 (TONSURANCE_PORT
 test: $(VENV)/.dev  ## all tests
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## format, lint, types, imports, sizes, contracts, then all tests: what CI runs
+check: $(VENV)/.dev  ## format, lint, types, imports, sizes, numbers in code, contracts, then all tests: what CI runs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python tools/check_sizes.py src tools
+	@$(BIN)/python tools/check_literals.py src
 	@$(BIN)/python tools/build_contracts.py --check
 	@$(MAKE) --no-print-directory test
 

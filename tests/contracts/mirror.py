@@ -31,8 +31,11 @@ from tonsurance.core.events import (
     WithdrawalMade,
     WithdrawalRequested,
 )
+from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.core.waterfall import Stream, add_premium, amount_for, earn, mint, split
+
+MAX_UTILIZATION = DEFAULT_PARAMS.thresholds.max_utilization
 
 
 class Refused(Exception):
@@ -138,8 +141,8 @@ class Mirror:
         amount = amount_for(requested, tranche.capital, tranche.shares)
         tranche.capital -= amount
         tranche.shares -= requested
-        refuse_if(tranche.coverage > coverage_cap_nano(tranche.capital), 119)
-        refuse_if(self.total("coverage") > coverage_cap_nano(self.total("capital")), 120)
+        refuse_if(tranche.coverage > coverage_cap_nano(tranche.capital, MAX_UTILIZATION), 119)
+        refuse_if(self.total("coverage") > coverage_cap_nano(self.total("capital"), MAX_UTILIZATION), 120)
         self.holders[number, owner] = (owned - requested, 0, 0)
         if owned == requested:
             del self.holders[number, owner]
@@ -158,7 +161,7 @@ class Mirror:
         for number, (cover, part) in enumerate(zip(covers, premiums, strict=True), 1):
             tranche = self._accrued(events, now, number)
             refuse_if(tranche.shares == 0, 119)
-            refuse_if(tranche.coverage + cover > coverage_cap_nano(tranche.capital), 119)
+            refuse_if(tranche.coverage + cover > coverage_cap_nano(tranche.capital, MAX_UTILIZATION), 119)
             tranche.coverage += cover
             tranche.stream = add_premium(tranche.stream, part, duration_s, now)
         refuse_if(coverage > self.total("capital") * 5 // 100, 121)

@@ -26,6 +26,7 @@ GOLDEN = {  # published table of the product, four decimals
 }
 nano = st.integers(0, 2**62)
 ratios = st.floats(0, 1)
+MAX_UTILIZATION = DEFAULT_PARAMS.thresholds.max_utilization
 
 
 def exact_curve(curve: Curve, u: Decimal) -> Decimal:
@@ -88,25 +89,25 @@ def test_utilization_edges() -> None:
 
 def test_documented_capacity_examples() -> None:
     ton = 10**9
-    assert capacity(1000 * ton, 500 * ton).available_nano == 450 * ton
-    room = capacity(1000 * ton, 800 * ton)
+    assert capacity(1000 * ton, 500 * ton, MAX_UTILIZATION).available_nano == 450 * ton
+    room = capacity(1000 * ton, 800 * ton, MAX_UTILIZATION)
     assert 100 * ton <= room.available_nano < 200 * ton
     assert room.binding_limit == "max_utilization"
-    assert capacity(0, 0).available_nano == 0
+    assert capacity(0, 0, MAX_UTILIZATION).available_nano == 0
 
 
 @given(nano, nano)
 def test_capacity_fills_to_exactly_the_cap(capital: int, coverage: int) -> None:
-    room = capacity(capital, coverage).available_nano
+    room = capacity(capital, coverage, MAX_UTILIZATION).available_nano
     assert room >= 0
     if room:
         assert (coverage + room) * 100 <= capital * 95 < (coverage + room + 1) * 100
-    assert coverage_cap_nano(capital) == capital - (capital + 19) // 20  # the form the database uses
+    assert coverage_cap_nano(capital, MAX_UTILIZATION) == capital - (capital + 19) // 20  # the form the database uses
 
 
 @given(nano)
 def test_contract_and_database_forms_of_the_cap_agree(capital: int) -> None:
-    assert coverage_cap_nano(capital) == capital * 95 // 100
+    assert coverage_cap_nano(capital, MAX_UTILIZATION) == capital * 95 // 100
 
 
 def test_both_forms_of_a_name_are_read() -> None:

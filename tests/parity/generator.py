@@ -16,7 +16,7 @@ from contracts.world import ADMIN, CLAIMS, address
 from parity.bodies import KEYS
 from parity.factory_model import ACTIVE, PENDING, REQUEST_GAS
 from parity.pair_run import ALL, FACTORY, VAULT, Action, PairRun
-from parity.vault_model import COVERS, Backed
+from parity.vault_model import COVERS, MAX_UTILIZATION, Backed
 from tonsurance.chain.deployment import DAY_S, VaultTerms
 from tonsurance.chain.messages import DEPOSIT_GAS, SIMPLE_GAS, Op, Quote
 from tonsurance.core.capacity import coverage_cap_nano
@@ -303,7 +303,7 @@ class Generator:
     def _rooms(self, run: PairRun) -> list[int]:
         """The largest policy each tranche has room for."""
         return [
-            max(0, coverage_cap_nano(row.capital) - row.coverage) * 100 // percent
+            max(0, coverage_cap_nano(row.capital, MAX_UTILIZATION) - row.coverage) * 100 // percent
             for row, percent in zip(run.vault.rows, COVERS, strict=True)
         ]
 

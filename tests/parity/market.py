@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from contracts.world import ADMIN, START, address
 from parity.ideal import IdealVault
-from parity.vault_model import BACK_GAS, COVERS, DEPOSIT_GAS, PREMIUMS, Row, VaultModel
+from parity.vault_model import BACK_GAS, COVERS, DEPOSIT_GAS, MAX_UTILIZATION, PREMIUMS, Row, VaultModel
 from parity.wires import Effects, Message, Refused
 from tonsurance.chain.deployment import VaultTerms
 from tonsurance.core.capacity import coverage_cap_nano
@@ -107,7 +107,9 @@ class Market:
     def room(self) -> int:
         """The largest cover the vault takes."""
         rooms = (
-            (coverage_cap_nano(self.accrued(number)[1]) - self.vault.rows[number - 1].coverage) * 100 // percent
+            (coverage_cap_nano(self.accrued(number)[1], MAX_UTILIZATION) - self.vault.rows[number - 1].coverage)
+            * 100
+            // percent
             for number, percent in enumerate(COVERS, 1)
         )
         return max(0, min(*rooms, sum(self.accrued(number)[1] for number in range(1, 7)) * 5 // 100))

@@ -37,11 +37,13 @@ from tonsurance.core.events import (
     WithdrawalMade,
     WithdrawalRequested,
 )
+from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.core.waterfall import Stream, add_premium, amount_for, earn, mint, split
 
 DEPOSIT_GAS = 100_000_000
 BACK_GAS = 50_000_000
+MAX_UTILIZATION = DEFAULT_PARAMS.thresholds.max_utilization
 CLAIMS_SOURCE = (Path(__file__).resolve().parents[2] / "contracts" / "vault_claims.fc").read_text()
 
 
@@ -235,8 +237,8 @@ class VaultModel:
         row = self._accrue(number)
         amount = amount_for(held.requested, row.capital, row.shares)
         row = self._put(number, row, capital=row.capital - amount, shares=row.shares - held.requested)
-        refuse_if(row.coverage > coverage_cap_nano(row.capital), 119)
-        refuse_if(self.coverage > coverage_cap_nano(self.capital), 120)
+        refuse_if(row.coverage > coverage_cap_nano(row.capital, MAX_UTILIZATION), 119)
+        refuse_if(self.coverage > coverage_cap_nano(self.capital, MAX_UTILIZATION), 120)
         self._keep_holder(key, Holder(held.shares - held.requested))
         self.events.append(WithdrawalMade(number, message.source, amount, held.requested))
         return self._excess(message, -amount)
@@ -257,7 +259,7 @@ class VaultModel:
         for number, (cover, part) in enumerate(zip(covers, premiums, strict=True), 1):
             row = self._accrue(number)
             refuse_if(row.shares == 0, 119)
-            refuse_if(row.coverage + cover > coverage_cap_nano(row.capital), 119)
+            refuse_if(row.coverage + cover > coverage_cap_nano(row.capital, MAX_UTILIZATION), 119)
             stream = add_premium(row.stream, part, duration_s, self.now)
             self._put(number, row, coverage=row.coverage + cover, stream=stream)
         refuse_if(coverage > self.capital * 5 // 100, 121)

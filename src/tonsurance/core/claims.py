@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tonsurance.core.units import WHOLE_PERCENT
+
 BREAKER_PERCENT = 10
+"""Losses within one window, in percent of the capital at its opening, above which claims are held back."""
 LEAST_PRICE = 1_000
 """Shares per nanoTON of capital above which a loss makes all shares of a tranche void."""
 LEAST_PRICE_OF_DEPOSIT = 100
@@ -48,7 +51,7 @@ class BreakerWindow(msgspec.Struct, frozen=True):
     @property
     def limit(self) -> int:
         """The most that may be lost in this window before claims are held back."""
-        return self.capital * BREAKER_PERCENT // 100
+        return self.capital * BREAKER_PERCENT // WHOLE_PERCENT
 
 
 def window_at(window: BreakerWindow, total_capital: int, now: int, length_s: int) -> BreakerWindow:

@@ -13,7 +13,7 @@ import msgspec
 from tonsurance.core.catalog import TRANCHES, Curve, Tranche, tranche_key
 from tonsurance.core.errors import InputError, UnknownTranche
 from tonsurance.core.parameters.declaration import Key, Problem, Value, freeze, parse_value, thaw
-from tonsurance.core.parameters.registry import PARAMETERS, REGISTRY, UnknownParameter
+from tonsurance.core.parameters.registry import PARAMETERS, REGISTRY, unknown_parameter
 from tonsurance.core.parameters.rules import check_rules
 
 Plain = TypeVar("Plain", float, int, str, bool)
@@ -38,9 +38,9 @@ class InvalidParameters(InputError):
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of a tranche, as ratios. `max_utilization` is enforced by the vault contract."""
 
-    high_utilization: float = 0.90
-    max_utilization: float = 0.95
-    min_collateralization: float = 1.10
+    high_utilization: float
+    max_utilization: float
+    min_collateralization: float
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -66,7 +66,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def _derived_value(self, category: str, key: str) -> Value:
         if (category, key) not in self.derived:
-            raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")
+            raise unknown_parameter(category, key)
         return self.derived[category, key]
 
     def tranche(self, tranche_id: str) -> Tranche:

@@ -12,6 +12,8 @@ from tonsurance.core.units import ratio
 
 _SIGMOID_SLOPE = 10.0
 _SIGMOID_CENTRE = 0.5
+_LOG_BASE = 2.0
+_EXPONENT = 2.0
 
 
 class Utilization(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ def curve_point(curve: Curve, u: float) -> float:
         case Curve.FLAT:
             return 0.0
         case Curve.LOGARITHMIC:
-            return math.log1p(u) / math.log(2.0)
+            return math.log1p(u) / math.log(_LOG_BASE)
         case Curve.LINEAR:
             return u
         case Curve.SIGMOIDAL:
@@ -46,7 +48,7 @@ def curve_point(curve: Curve, u: float) -> float:
         case Curve.QUADRATIC:
             return u * u
         case Curve.EXPONENTIAL:
-            return math.expm1(2.0 * u) / math.expm1(2.0)
+            return math.expm1(_EXPONENT * u) / math.expm1(_EXPONENT)
 
 
 def apy_percent(tranche: Tranche, u: float) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 NANO_PER_TON = 1_000_000_000
+WHOLE_PERCENT = 100
+"""A whole in percent."""
+PARTS_PER_MILLION = 1_000_000
 BIGINT_MAX = 2**63 - 1
 """Largest amount the database can hold in one row (9.22e9 TON, 1.8 times all TON there is)."""
 

@@ -11,6 +11,8 @@ from itertools import accumulate, pairwise
 
 import msgspec
 
+from tonsurance.core.units import WHOLE_PERCENT
+
 LOCKED_SHARES = 100_000_000
 """Shares of an epoch's first deposit that belong to nobody, so that the first depositor cannot inflate the price."""
 
@@ -20,7 +22,7 @@ def split(amount: int, percents: Iterable[int]) -> tuple[int, ...]:
 
     The parts sum to the amount exactly when the percents sum to 100; each is within one of its share.
     """
-    edges = [amount * cumulated // 100 for cumulated in accumulate(percents, initial=0)]
+    edges = [amount * cumulated // WHOLE_PERCENT for cumulated in accumulate(percents, initial=0)]
     return tuple(high - low for low, high in pairwise(edges))
 
 

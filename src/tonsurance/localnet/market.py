@@ -11,7 +11,7 @@ from pytoniq_core.boc.address import Address
 from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.catalog import TRANCHES
 from tonsurance.core.errors import GetMethodFailed
-from tonsurance.core.params import Thresholds
+from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.waterfall import split
 from tonsurance.localnet.cells import address_from
 from tonsurance.localnet.chain import LocalChain
@@ -20,7 +20,7 @@ from tonsurance.localnet.incidents import Policy, incident_of
 
 HEADROOM = 0.20
 """The part of what the contracts would allow that actors leave to others."""
-ACTOR_LIMIT = Thresholds().max_utilization * (1 - HEADROOM)
+ACTOR_LIMIT = DEFAULT_PARAMS.thresholds.max_utilization * (1 - HEADROOM)
 BLOCKS_UNDER_WAY = 5
 """Blocks until an order shows in the vault: wallet, factory, vault, and two to spare."""
 PENDING, ACTIVE, CLOSING, PAYING, DUE = 1, 2, 3, 4, 5

@@ -79,6 +79,7 @@ def _number(
     *,
     money: bool = True,
     step: float | None = _STEP,
+    awaited_by: str | None = _AWAITED,
 ) -> Parameter:
     return Parameter(
         category="pricing",
@@ -91,7 +92,7 @@ def _number(
         meaning=meaning,
         money=money,
         max_factor=step,
-        awaited_by=_AWAITED,
+        awaited_by=awaited_by,
     )
 
 
@@ -158,10 +159,26 @@ _LIST_PRICE = (
 
 _BASE = (
     *(
-        _number(f"base_rate_{coin}", rate, "per year", 0.0, 1.0, f"Base rate of the technical premium for {coin}.")
+        _number(
+            f"base_rate_{coin}",
+            rate,
+            "per year",
+            0.0,
+            1.0,
+            f"Base rate of the technical premium for {coin}.",
+            awaited_by=None,
+        )
         for coin, rate in _BASE_RATES.items()
     ),
-    _number("base_rate_default", 0.10, "per year", 0.0, 1.0, "Base rate of the technical premium for any other asset."),
+    _number(
+        "base_rate_default",
+        0.10,
+        "per year",
+        0.0,
+        1.0,
+        "Base rate of the technical premium for any other asset.",
+        awaited_by=None,
+    ),
     *(
         _number(f"risk_weight_{name}", weight, "factor", -1.0, 1.0, f"Weight of the risk factor {name}.", step=None)
         for name, weight in (
@@ -191,9 +208,16 @@ _TIERS = tuple(
             1e12,
             f"Cover from which size tier {tier} applies.",
             step=10.0,
+            awaited_by=None,
         ),
         _number(
-            f"size_discount_tier{tier}_multiplier", discount, "factor", 0.1, 1.0, f"Premium factor of size tier {tier}."
+            f"size_discount_tier{tier}_multiplier",
+            discount,
+            "factor",
+            0.1,
+            1.0,
+            f"Premium factor of size tier {tier}.",
+            awaited_by=None,
         ),
         _number(
             f"utilization_tier{tier}_threshold",
@@ -202,6 +226,7 @@ _TIERS = tuple(
             0.0,
             1.0,
             f"Utilisation above which surcharge {tier} applies.",
+            awaited_by=None,
         ),
         _number(
             f"utilization_tier{tier}_multiplier",
@@ -210,6 +235,7 @@ _TIERS = tuple(
             1.0,
             10.0,
             f"Premium factor of utilisation surcharge {tier}.",
+            awaited_by=None,
         ),
     )
 )

@@ -14,6 +14,18 @@ from tonsurance.core.parameters.tranche import TRANCHE
 CATEGORIES: tuple[str, ...] = ("pricing", "risk", "tranche", "bridge", "stress", "api", "external")
 """Every parameter is in one of these; `bridge`, `stress` and `external` are waiting for their features."""
 
+AWAITED: tuple[str, ...] = (
+    "alerts",
+    "capacity limits",
+    "collateral manager",
+    "quotes",
+    "rate limits",
+    "risk engine",
+    "vault sync",
+    "vault terms",
+)
+"""The features that parameters wait for. One that came takes its marks (`awaited_by`) and its name here away."""
+
 PARAMETERS: tuple[Parameter, ...] = (*PRICING, *RISK, *TRANCHE, *API)
 REGISTRY = MappingProxyType({parameter.name: parameter for parameter in PARAMETERS})
 
@@ -29,5 +41,10 @@ def find_parameter(category: str, key: str) -> Parameter:
     name: Key = (category, key)
     found = REGISTRY.get(name)
     if found is None:
-        raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")
+        raise unknown_parameter(category, key)
     return found
+
+
+def unknown_parameter(category: str, key: str) -> UnknownParameter:
+    """The error that names it, shortened to what a name may have."""
+    return UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")

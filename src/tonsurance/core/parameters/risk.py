@@ -60,6 +60,7 @@ def _whole(
 
 
 _ENGINE, _COLLATERAL, _ALERTS, _SYNC = "risk engine", "collateral manager", "alerts", "vault sync"
+_CAPACITY, _TERMS = "capacity limits", "vault terms"
 
 _MEASURES = (
     _number("var_confidence_95", 0.95, "Lower confidence of value at risk.", low=0.5, high=0.9999, awaited_by=_ENGINE),
@@ -140,7 +141,7 @@ _TRACKER = (
         unit="yes or no",
         meaning="Whether new cover is refused below min_collateralization instead of an alert alone.",
         money=True,
-        awaited_by="capacity limits",
+        awaited_by=_CAPACITY,
     ),
 )
 
@@ -163,7 +164,7 @@ _BOOK = (
         0.25,
         "Largest share of capital one product may cover.",
         low=0.001,
-        awaited_by="capacity limits",
+        awaited_by=_CAPACITY,
         money=True,
     ),
     _number(
@@ -171,7 +172,7 @@ _BOOK = (
         0.60,
         "Largest share of capital the products of one chain may cover.",
         low=0.001,
-        awaited_by="capacity limits",
+        awaited_by=_CAPACITY,
         money=True,
     ),
     _number(
@@ -213,7 +214,16 @@ _BOOK = (
 )
 
 _ON_CHAIN = (
-    _whole("max_policy_percent", 5, "% of capital", 1, 100, "Largest policy the vault backs.", chain_owned=True),
+    _whole(
+        "max_policy_percent",
+        5,
+        "% of capital",
+        1,
+        100,
+        "Largest policy the vault backs.",
+        chain_owned=True,
+        awaited_by=_CAPACITY,
+    ),
     _whole(
         "breaker_percent",
         10,
@@ -223,7 +233,16 @@ _ON_CHAIN = (
         "Losses within one window above which payouts wait.",
         chain_owned=True,
     ),
-    _whole("breaker_window_s", 86_400, "s", 1, 31_536_000, "Length of the circuit breaker's window.", chain_owned=True),
+    _whole(
+        "breaker_window_s",
+        86_400,
+        "s",
+        1,
+        31_536_000,
+        "Length of the circuit breaker's window.",
+        chain_owned=True,
+        awaited_by=_TERMS,
+    ),
     _whole(
         "claim_delay_s",
         86_400,
@@ -232,8 +251,18 @@ _ON_CHAIN = (
         31_536_000,
         "How long a payout waits that the breaker holds back.",
         chain_owned=True,
+        awaited_by=_TERMS,
     ),
-    _whole("max_freeze_s", 259_200, "s", 1, 31_536_000, "Longest time one freeze may last.", chain_owned=True),
+    _whole(
+        "max_freeze_s",
+        259_200,
+        "s",
+        1,
+        31_536_000,
+        "Longest time one freeze may last.",
+        chain_owned=True,
+        awaited_by=_TERMS,
+    ),
     _whole(
         "withdraw_delay_s", 604_800, "s", 1, 31_536_000, "Time from the announcement to a withdrawal.", chain_owned=True
     ),

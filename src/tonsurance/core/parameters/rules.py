@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from tonsurance.core.catalog import TRANCHES, tranche_key
 from tonsurance.core.parameters.declaration import Key, Problem, Value
+from tonsurance.core.units import WHOLE_PERCENT
 
 Values = Mapping[Key, Value]
 _TRANCHE_KEYS = tuple(tranche_key(tranche.tranche_id) for tranche in TRANCHES)
-_WHOLE_PERCENT = 100
 
 _NOT_ABOVE = (
     *((("tranche", f"{key}_apy_min"), ("tranche", f"{key}_apy_max")) for key in _TRANCHE_KEYS),
@@ -54,5 +54,5 @@ def _check_sums(values: Values) -> Iterator[Problem]:
     for field in ("allocation_percent", "premium_percent"):
         parts = [values.get(("tranche", f"{key}_{field}")) for key in _TRANCHE_KEYS]
         known = [part for part in parts if isinstance(part, int)]
-        if len(known) == len(parts) and sum(known) != _WHOLE_PERCENT:
-            yield Problem("tranche", f"*_{field}", f"add up to {sum(known)}, not {_WHOLE_PERCENT}")
+        if len(known) == len(parts) and sum(known) != WHOLE_PERCENT:
+            yield Problem("tranche", f"*_{field}", f"add up to {sum(known)}, not {WHOLE_PERCENT}")
