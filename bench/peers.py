@@ -22,10 +22,12 @@ from tonsurance.db.pool import Connection, connect
 MARKED_LT = 7_777_777_777
 MARKED_CONTRACT = "0:" + "ee" * 32
 MARKED_VAULT = "marked"
+MARKED_VERSION = 7_777_777
 _VARIABLES = {
     MARKED_CONTRACT: "('0:' || lpad(:client_id::text, 64, '0'))",
     MARKED_VAULT: "('caller' || :client_id)",
     MARKED_LT: ":lt",
+    MARKED_VERSION: ":next",
 }
 
 
@@ -74,13 +76,19 @@ class Recorder:
 
 
 async def record_script(dsn: str, batch: ContractBatch) -> str:
-    """Post a batch (of the marked contract, at the marked logical time) and return it as a script for pgbench."""
+    """Post a batch (of the marked contract, at the marked logical time) and return it as a script for pgbench.
+
+    Its events must not change any total: the script repeats the totals it was recorded with.
+    """
     conn = await connect(dsn)
+    await conn.execute("UPDATE ledger_head SET version = $1", MARKED_VERSION - 1)
     epoch = await take_ledger(conn)
     recorder = Recorder(conn)
     await post_batches(recorder, [batch], DEFAULT_PARAMS, epoch)  # type: ignore[arg-type]
     await conn.close()
-    lines = ["\\set lt :lt + 1", "BEGIN;", *(_inline(sql, values) for sql, values in recorder.asked), "COMMIT;"]
+    head, *rest = (_inline(sql, values) for sql, values in recorder.asked)
+    opening = ["\\set lt :lt + 1", "BEGIN;", f"{head[:-1]} \\gset", "\\set next :version + 1"]
+    lines = [*opening, *rest, "COMMIT;"]
     return "\n".join(lines) + "\n"
 
 

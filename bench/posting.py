@@ -86,7 +86,7 @@ def measure_updates(dsn: str) -> list[Figure]:
             Figure(name="ledger update, durable", value="-", limit="pgbench", ok=None, note="pgbench was not found")
         ]
     ours, theirs = uvloop.run(_prepare(dsn, "ours")), uvloop.run(_prepare(dsn, "theirs"))
-    body = deposit(1, TON)
+    body = deposit(1, 0)
     marked = transaction(MARKED_LT, body, contract=MARKED_CONTRACT)
     script = uvloop.run(record_script(theirs, batch(marked, contract=MARKED_CONTRACT)))
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:

@@ -40,6 +40,8 @@ core is all rooms but for the exceptions."""
 OUTSIDE = {
     "core/parameters/*.py": "the registry is where the numbers are declared",
     "core/catalog.py": "the defaults of the tranches, which the registry declares; core/params.py alone may take them",
+    "core/dataset_seeds.py": "observations of the past and scenarios: rows of a table, which people change there",
+    "core/datasets.py": "bounds of the tables' columns",
     "core/errors.py": "no calculation",
     "core/events.py": "no calculation",
     "core/moments.py": "no calculation",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 network_url = settings.network_url
 _LEAST_POLL_S, _MOST_POLL_S = 0.01, 3600.0
 _MOST_WAIT_S = 86_400.0
+_VERIFY_STATEMENT_MS = 30_000
 _MAX_BOC_TEXT = 4_000_000
 
 _Result = TypeVar("_Result")
@@ -70,6 +71,22 @@ def migrate_database(dsn: str, *, dry_run: bool = False) -> MigrationReport:
             await conn.close()
 
     return run_async(work())
+
+
+def seed_datasets(dsn: str) -> None:
+    """Bring the depegs and scenarios this program starts with into a database that never had them."""
+    from tonsurance.db.roles import ROLE_OF
+    from tonsurance.services.datasets import Datasets
+    from tonsurance.services.lazy_pool import LazyPool
+
+    async def work() -> None:
+        pool = LazyPool(dsn, max_size=1, application_name="tonsurance data sets", role=ROLE_OF["config"])
+        try:
+            await Datasets(pool, approvals=True).seed()
+        finally:
+            await pool.close()
+
+    run_async(work())
 
 
 def check_addresses(network: str, vault: str | None, factory: str | None) -> tuple[str, str]:
@@ -117,6 +134,7 @@ def run_daemon(
     from tonsurance.chain.client import TonCenterClient
     from tonsurance.chain.layout import load_layout
     from tonsurance.db.pool import open_pool
+    from tonsurance.db.roles import ROLE_OF
     from tonsurance.services.chain_params import INTERVAL_S, ChainWatch
     from tonsurance.services.config_loader import ConfigLoader
     from tonsurance.services.config_store import ConfigStore
@@ -127,13 +145,16 @@ def run_daemon(
     from tonsurance.services.sync_records import DatabaseRecords
 
     contracts = read_contracts(vault, factory, network)
+    size, role = settings.pool_size(settings.Environment()), ROLE_OF["daemon"]
 
     async def work() -> None:
         stop = stop_on_signals()
-        pool = await open_pool(dsn, min_size=1, max_size=4, application_name="tonsurance daemon")
-        loader = ConfigLoader(dsn, last_good=_last_good(), process="daemon")
+        pool = await open_pool(dsn, min_size=1, max_size=size, application_name="tonsurance daemon", role=role)
+        loader = ConfigLoader(dsn, last_good=_last_good(), process="daemon", role=role)
         await loader.start()
-        spare = LazyPool(dsn, max_size=1, application_name="tonsurance daemon configuration")
+        spare = LazyPool(
+            dsn, max_size=1, application_name="tonsurance daemon configuration", role=ROLE_OF["chain parameters"]
+        )
         writer = LedgerWriter(dsn, lambda: loader.params)
         try:
             async with TonCenterClient(network_url(network), api_key) as client:
@@ -174,11 +195,18 @@ def verify_vault(
     from tonsurance.chain.client import TonCenterClient
     from tonsurance.chain.layout import load_layout
     from tonsurance.db.pool import open_pool
+    from tonsurance.db.roles import ROLE_OF
     from tonsurance.services.verdicts import describe_verification
     from tonsurance.services.verification import VaultVerifier, Verification
 
     async def work() -> Verification:
-        pool = await open_pool(dsn, min_size=1, max_size=1, application_name="tonsurance verify")
+        pool = await open_pool(
+            dsn,
+            max_size=1,
+            application_name="tonsurance verify",
+            role=ROLE_OF["verify"],
+            statement_timeout_ms=_VERIFY_STATEMENT_MS,
+        )
         try:
             async with TonCenterClient(network_url(network), api_key) as client:
                 return await VaultVerifier(client, pool, vault, load_layout(), progress, wait_s=wait_s).verify()
@@ -201,15 +229,35 @@ def replay_ledger(dsn: str, *, as_json: bool, progress: Callable[[str], None]) -
     return found.equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_replay(found))
 
 
+def examine_system(
+    dsn: str,
+    *,
+    api_url: str | None,
+    chain_url: str | None,
+    home: Path | None,
+    pids: dict[str, int],
+    as_json: bool,
+) -> tuple[bool, bool, str]:
+    """Make every check of `doctor`: whether the database can be reached, whether all is well, and what to show."""
+    from tonsurance.services.doctor import Patient, examine
+    from tonsurance.services.doctor_checks import CHECKS, describe, encode
+
+    patient = Patient(dsn=dsn, api_url=api_url, chain_url=chain_url, home=home, pids=pids)
+    found = run_async(examine(patient, CHECKS))
+    text = encode(found) if as_json else "\n".join(describe(found))
+    return found[0].ok, all(diagnosis.ok for diagnosis in found), text
+
+
 def serve_api(dsn: str, *, host: str, port: int) -> None:
     """Serve REST, WebSocket and the live page until SIGINT or SIGTERM."""
     from tonsurance.api.admin_parts import AdminWiring
     from tonsurance.api.server import serve_api as serve
     from tonsurance.api.settings import ApiSettings
+    from tonsurance.db.roles import ROLE_OF
     from tonsurance.services.config_loader import ConfigLoader
 
     env = settings.Environment()
-    loader = ConfigLoader(dsn, last_good=_last_good(), process="api")
+    loader = ConfigLoader(dsn, last_good=_last_good(), process="api", role=ROLE_OF["api"])
     secret, previous = settings.jwt_secrets(env)
     wiring = None
     if secret is not None:
@@ -222,7 +270,7 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
             proxies=settings.read_list(env, "TRUSTED_PROXIES"),
             approvals=settings.read_switch(env, "APPROVALS", default=True),
         )
-    run_async(serve(dsn, ApiSettings(host=host, port=port), loader, wiring))
+    run_async(serve(dsn, ApiSettings(host=host, port=port, pool_size=settings.pool_size(env)), loader, wiring))
 
 
 def _last_good() -> Path:
@@ -275,7 +323,7 @@ def exec_psql(dsn: str, arguments: Sequence[str]) -> None:
     if parts.password is not None:
         env["PGPASSWORD"] = unquote(parts.password)
         parts = parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1))
-    program = psql_binary()
+    program = psql_binary(tls="sslmode=" in parts.query)
     sys.stdout.flush()
     os.execve(program, [str(program), urlunsplit(parts), *arguments], env)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tonsurance import __version__, app, chain_control, log, stack
 from tonsurance.cli_config import config_cli
+from tonsurance.cli_doctor import doctor
 from tonsurance.cli_ledger import replay, verify
 from tonsurance.cli_targets import resolve_database, resolve_stack
 from tonsurance.cli_token import token
@@ -35,7 +36,7 @@ localnet_cli = cyclopts.App(name="localnet", help="The local TON chain: serve it
 events_cli = cyclopts.App(name="events", help="Contract events.")
 cli.command(localnet_cli)
 cli.command(events_cli)
-for command in (config_cli, token, verify, replay):
+for command in (config_cli, token, verify, replay, doctor):
     cli.command(command)
 
 Env = Environment

@@ -24,6 +24,7 @@ from tonsurance.cli_targets import resolve_database
 from tonsurance.core.errors import UsageError
 from tonsurance.core.parameters.declaration import thaw
 from tonsurance.core.parameters.registry import REGISTRY, UnknownParameter
+from tonsurance.db.roles import ROLE_OF
 from tonsurance.services.config_migrate import migrate_config, report_lines
 from tonsurance.services.config_store import (
     Actor,
@@ -52,7 +53,7 @@ def with_store(work: Callable[[ConfigStore], Awaitable[_Result]], explicit: str 
     dsn = resolve_database(DatabaseParts(), explicit=explicit)
 
     async def run() -> _Result:
-        pool = LazyPool(dsn, max_size=1, application_name="tonsurance config")
+        pool = LazyPool(dsn, max_size=1, application_name="tonsurance config", role=ROLE_OF["config"])
         try:
             return await work(ConfigStore(pool))
         finally:

@@ -31,3 +31,15 @@ LOOP_RUNS = Counter("tonsurance_loop_runs_total", "Rounds of supervised jobs", [
 ADMIN_REFUSED = Counter("tonsurance_admin_refused_total", "Admin requests that were not let in", ["code"])
 ADMIN_LOCKOUTS = Counter("tonsurance_admin_lockouts_total", "Addresses shut out after too many bad tokens")
 CONFIG_OVERRIDES = Counter("tonsurance_config_overrides_total", "Changes of parameters by emergency override")
+CONFIG_VERSION = Gauge("tonsurance_config_version", "Version of the parameters this process uses")
+CONFIG_DEGRADED = Gauge("tonsurance_config_degraded", "1 while the parameters are not known to be the newest")
+CONFIG_ENTRIES = Gauge("tonsurance_config_entries", "Parameters in memory")
+CONFIG_ACCESSES = Counter(
+    "tonsurance_config_accesses_total", "Reads of parameters: value there (hit) or not", ["result"]
+)
+CONFIG_READ_SECONDS = Histogram(
+    "tonsurance_config_read_seconds",
+    "Time of reading the newest version from the database",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+CONFIG_CHANGES = Counter("tonsurance_config_changes_total", "Versions made by this process", ["kind"])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import msgspec
 
 from tonsurance.core.errors import UsageError
 
 DEFAULT_PORT = 8080
+DEFAULT_POOL_SIZE, LARGEST_POOL_SIZE = 4, 10
+_SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+_VERIFYING = ("verify-ca", "verify-full")
 NETWORK_URLS = {"mainnet": "https://toncenter.com", "testnet": "https://testnet.toncenter.com"}
 PUBLIC_POLL_INTERVAL_S = 10.0
 LOCAL_POLL_INTERVAL_S = 0.1
@@ -87,7 +91,7 @@ def database_url(env: Environment, parts: DatabaseParts = NO_PARTS) -> str | Non
     given = msgspec.structs.astuple(parts)
     url = env.get("DATABASE_URL")
     if url and not any(given):
-        return check_database_url(url)
+        return with_tls(env, check_database_url(url))
     host = parts.host or env.get("DB_HOST")
     name = parts.name or env.get("DB_NAME")
     if not (host or name or any(given)):
@@ -96,7 +100,66 @@ def database_url(env: Environment, parts: DatabaseParts = NO_PARTS) -> str | Non
     user = parts.user or env.get("DB_USER") or "postgres"
     password = env.get("DB_PASSWORD") or env.get("POSTGRES_PASSWORD")
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    return f"postgresql://{login}@{host or 'localhost'}:{port}/{quote(name or 'tonsurance', safe='')}"
+    built = f"postgresql://{login}@{host or 'localhost'}:{port}/{quote(name or 'tonsurance', safe='')}"
+    return with_tls(env, built)
+
+
+def pool_size(env: Environment) -> int:
+    """Most connections of a process's pool of readers: DB_POOL_SIZE, else 4."""
+    return env.get_int("DB_POOL_SIZE", DEFAULT_POOL_SIZE, low=1, high=LARGEST_POOL_SIZE)
+
+
+def with_tls(env: Environment, url: str) -> str:
+    """The address with DB_SSLMODE and DB_SSLROOTCERT in it; unchanged when neither is set or it names a socket.
+
+    Raises UsageError for a mode that there is not, a certificate file that cannot be read, a mode that verifies
+    without one, and an address that says otherwise.
+    """
+    mode, root = env.get("DB_SSLMODE"), env.get("DB_SSLROOTCERT")
+    _check_tls(mode, root)
+    if _is_socket(url):
+        return url
+    stands = parse_qs(urlsplit(url).query)
+    wanted = {name: value for name, value in (("sslmode", mode), ("sslrootcert", root)) if value}
+    for name, value in wanted.items():
+        if stands.get(name, [value]) != [value]:
+            raise UsageError(f"DB_{name.upper()} and the database address say different things.")
+    if wanted.get("sslmode") in _VERIFYING and "sslrootcert" not in stands.keys() | wanted:
+        raise UsageError(f"DB_SSLMODE={mode} needs DB_SSLROOTCERT, the file with the authority's certificate.")
+    added = urlencode({name: value for name, value in wanted.items() if name not in stands})
+    return url + ("&" if urlsplit(url).query else "?") * bool(added) + added
+
+
+def find_tls_gap(url: str) -> str | None:
+    """What to warn of when a database on another machine is not certain to be talked to by TLS."""
+    if _is_socket(url) or _host(url) in ("localhost", "::1") or _host(url).startswith("127."):
+        return None
+    if parse_qs(urlsplit(url).query).get("sslmode", ["prefer"])[-1] in _ENCRYPTED:
+        return None
+    return (
+        "The database is on another machine and TLS is not required. "
+        "Set DB_SSLMODE=verify-full and DB_SSLROOTCERT to the file with its authority's certificate."
+    )
+
+
+def _check_tls(mode: str | None, root: str | None) -> None:
+    if mode is not None and mode not in _SSL_MODES:
+        raise UsageError(f"DB_SSLMODE is one of {', '.join(_SSL_MODES)}, not {mode[:40]}.")
+    if root is not None:
+        try:
+            Path(root).read_bytes()
+        except OSError as error:
+            raise UsageError(f"DB_SSLROOTCERT cannot be read: {error}") from error
+
+
+def _host(url: str) -> str:
+    """The host that an address names in either place; empty when it names none."""
+    parts = urlsplit(url)
+    return parse_qs(parts.query).get("host", [""])[-1] or parts.hostname or ""
+
+
+def _is_socket(url: str) -> bool:
+    return _host(url).startswith("/") or not _host(url)
 
 
 def network_url(network: str) -> str:

@@ -201,6 +201,7 @@ class Stack:
         report = app.migrate_database(self._status.database_url)
         if report.applied:
             self._say(f"Database schema brought to version {report.version}.")
+        app.seed_datasets(self._status.database_url)
 
     def _start_daemon(self) -> None:
         poll = self._options.poll_interval_s or (

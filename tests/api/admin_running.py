@@ -23,6 +23,7 @@ from tonsurance.services.config_admin import ConfigAdmin
 from tonsurance.services.config_effects import make_effects
 from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.config_store import ConfigStore
+from tonsurance.services.datasets import Datasets
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.tranche_reads import TrancheReads
 
@@ -117,6 +118,7 @@ async def running_admin(
                 snapshot=lambda: reads.snapshot_or_none,
                 approvals=settings.approvals,
             ),
+            datasets=Datasets(pool, approvals=settings.approvals),
             guard=AdminGuard(keys, records, settings, rate_limit, clock=clock),
             settings=settings,
         )

@@ -36,6 +36,17 @@ ROUTES = [
     ("PUT", "/admin/users/ada", "admin"),
     ("GET", "/admin/whoami", "viewer"),
     ("POST", "/admin/tokens/revoke", "admin"),
+    ("GET", "/admin/datasets/depegs", "viewer"),
+    ("GET", "/admin/datasets/depegs/statistics", "viewer"),
+    ("GET", "/admin/datasets/depegs/1", "viewer"),
+    ("POST", "/admin/datasets/depegs", "editor"),
+    ("PUT", "/admin/datasets/depegs/1", "editor"),
+    ("DELETE", "/admin/datasets/depegs/1", "editor"),
+    ("GET", "/admin/datasets/scenarios", "viewer"),
+    ("GET", "/admin/datasets/scenarios/1", "viewer"),
+    ("POST", "/admin/datasets/scenarios", "editor"),
+    ("PUT", "/admin/datasets/scenarios/1", "editor"),
+    ("DELETE", "/admin/datasets/scenarios/1", "editor"),
 ]
 RANKS = ["viewer", "editor", "approver", "admin"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from tonsurance.api.admin_guard import AdminGuard
 from tonsurance.api.admin_routes import AdminParts
 from tonsurance.api.admin_settings import AdminSettings
+from tonsurance.db.roles import ROLE_OF
 from tonsurance.services.admin_records import AdminRecords
 from tonsurance.services.admin_tokens import TokenKeys
 from tonsurance.services.config_admin import ConfigAdmin
 from tonsurance.services.config_effects import make_effects
 from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.config_store import ConfigStore
+from tonsurance.services.datasets import Datasets
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.tranche_reads import TrancheReads
 
@@ -30,7 +32,7 @@ class AdminWiring:
         approvals: bool,
     ) -> None:
         """`allow`, `proxies` and `approvals` are AdminSettings."""
-        self._pool = LazyPool(dsn, max_size=2, application_name="tonsurance admin")
+        self._pool = LazyPool(dsn, max_size=2, application_name="tonsurance admin", role=ROLE_OF["admin api"])
         self._loader = loader
         self._keys = TokenKeys(secret, previous_secret)
         self._settings = AdminSettings(allow=allow, proxies=proxies, approvals=approvals)
@@ -47,7 +49,8 @@ class AdminWiring:
             approvals=self._settings.approvals,
         )
         guard = AdminGuard(self._keys, records, self._settings, self._rate_limit)
-        return AdminParts(admin=admin, guard=guard, settings=self._settings)
+        datasets = Datasets(self._pool, approvals=self._settings.approvals)
+        return AdminParts(admin=admin, datasets=datasets, guard=guard, settings=self._settings)
 
     def _rate_limit(self) -> int:
         return self._loader.get_int("api", "admin_rate_limit")

@@ -11,12 +11,13 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from tonsurance.api import admin, admin_changes, admin_people
+from tonsurance.api import admin, admin_changes, admin_datasets, admin_people
 from tonsurance.api.admin_errors import answer_admin_error, answer_admin_http_error
 from tonsurance.api.admin_guard import BODY, AdminGuard, Caller, caller_of
 from tonsurance.api.admin_settings import AdminSettings
 from tonsurance.core.errors import InputError, TonsuranceError
 from tonsurance.services.config_admin import ConfigAdmin
+from tonsurance.services.datasets import Datasets
 
 BEARER = "bearer"
 """Name of the security scheme in the OpenAPI document."""
@@ -26,6 +27,7 @@ class AdminParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the admin API is made of."""
 
     admin: ConfigAdmin
+    datasets: Datasets
     guard: AdminGuard
     settings: AdminSettings
 
@@ -39,6 +41,9 @@ def make_admin_router(parts: AdminParts) -> Router:
 
     def provide_admin() -> ConfigAdmin:
         return parts.admin
+
+    def provide_datasets() -> Datasets:
+        return parts.datasets
 
     def provide_caller(request: Request[Any, Any, Any]) -> Caller:
         return caller_of(request)
@@ -69,11 +74,13 @@ def make_admin_router(parts: AdminParts) -> Router:
             admin_people.put_user,
             admin_people.get_whoami,
             admin_people.revoke_token,
+            *admin_datasets.ROUTES,
         ],
         guards=[check_caller],
         before_request=check_body,
         dependencies={
             "admin": Provide(provide_admin, sync_to_thread=False),
+            "datasets": Provide(provide_datasets, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
         exception_handlers={TonsuranceError: answer_admin_error, HTTPException: answer_admin_http_error},

@@ -22,6 +22,7 @@ from tonsurance.api.settings import ApiSettings
 from tonsurance.bus.notify import Listener
 from tonsurance.core.errors import DependencyError
 from tonsurance.core.params import Params
+from tonsurance.db.roles import ROLE_OF
 from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.health import HealthReads
 from tonsurance.services.hub import Hub
@@ -208,9 +209,9 @@ async def serve_api_until(
 ) -> None:
     """Like serve_api, until `stop` is set."""
     listener = bind_socket(settings)
-    ledger = PostgresLedgerReader(dsn)
+    ledger = PostgresLedgerReader(dsn, pool_size=settings.pool_size)
     wake = asyncio.Event()
-    commits = Listener(dsn, lambda _version: wake.set())
+    commits = Listener(dsn, lambda _version: wake.set(), role=ROLE_OF["api"])
     try:
         logger.info("serving", host=settings.host, port=listener.getsockname()[1])
         now = params if isinstance(params, Params) else params.params

@@ -12,6 +12,8 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     cors_origins: tuple[str, ...] = ()
     vault_id: str = "main"
+    pool_size: int = 4
+    """Most connections of the readers to the database."""
     poll_interval_s: float = 1.0
     """The tranches are read again at least this often, also when no commit was announced."""
     stale_after_s: float = 10.0

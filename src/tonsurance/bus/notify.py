@@ -34,12 +34,20 @@ class Listener:
     """
 
     def __init__(
-        self, dsn: str, on_version: Callable[[int | None], None], *, channel: str = CHANNEL, heartbeat_s: float = 5.0
+        self,
+        dsn: str,
+        on_version: Callable[[int | None], None],
+        *,
+        channel: str = CHANNEL,
+        heartbeat_s: float = 5.0,
+        role: str | None = None,
     ) -> None:
+        """`role` is the database's role to take; None stays the login."""
         self._dsn = dsn
         self._on_version = on_version
         self._channel = channel
         self._heartbeat_s = heartbeat_s
+        self._session = {"application_name": "tonsurance-listener"} | ({} if role is None else {"role": role})
         self._delay_s = _FIRST_DELAY_S
         self._connected = False
 
@@ -59,9 +67,7 @@ class Listener:
                 self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        conn = await asyncpg.connect(
-            self._dsn, timeout=_CONNECT_TIMEOUT_S, server_settings={"application_name": "tonsurance-listener"}
-        )
+        conn = await asyncpg.connect(self._dsn, timeout=_CONNECT_TIMEOUT_S, server_settings=self._session)
         ended = asyncio.Event()
         try:
             conn.add_termination_listener(lambda _: ended.set())

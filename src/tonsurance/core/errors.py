@@ -5,7 +5,7 @@
         UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
         BeforeHistory  InTheFuture
       DependencyError           something outside cannot be reached or answers wrongly; try again
-        ChainUnavailable (RateLimited)  DatabaseUnavailable  PostgresNotFound  NotReady
+        ChainUnavailable (RateLimited)  DatabaseUnavailable (DatabaseDenied)  PostgresNotFound  NotReady
       ChainDataError            the chain's answer contradicts itself or ours
         HashMismatch  BrokenLink  HeadWentBack  NotOurContract  GetMethodFailed  DecodeError
       LedgerError               the ledger refuses; the transaction was rolled back
@@ -114,6 +114,12 @@ class DatabaseUnavailable(DependencyError):
     """The database cannot be reached."""
 
     code = "database_unavailable"
+
+
+class DatabaseDenied(DatabaseUnavailable):
+    """The database's login or role may not do this."""
+
+    code = "database_denied"
 
 
 class PostgresNotFound(DependencyError):

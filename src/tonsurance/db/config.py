@@ -83,7 +83,7 @@ INSERT INTO config_access_log ("timestamp", process, category, key, cache_hit, a
 SELECT date_trunc('minute', now()), $1, category, key, cache_hit, accesses
 FROM unnest($2::text[], $3::text[], $4::boolean[], $5::bigint[]) AS new (category, key, cache_hit, accesses)
 """
-DELETE_OLD_ACCESSES = "DELETE FROM config_access_log WHERE \"timestamp\" < now() - interval '30 days'"
+FORGET_OLD_ACCESSES = "SELECT forget_old_accesses()"
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -273,7 +273,7 @@ async def insert_accesses(conn: Connection, process: str, counts: Sequence[Acces
     """A sample of accesses; samples older than 30 days are forgotten on the way."""
     columns = zip(*(msgspec.structs.astuple(count) for count in counts), strict=True)
     await conn.execute(INSERT_ACCESSES, process, *(list(column) for column in columns))
-    await conn.execute(DELETE_OLD_ACCESSES)
+    await conn.execute(FORGET_OLD_ACCESSES)
 
 
 def _columns(names: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -32,22 +32,11 @@ SELECT contract_address, contract_type, vault_id, last_synced_lt, last_synced_ha
     sync_status, error_message, total_events_synced
 FROM blockchain_sync_state ORDER BY vault_id, contract_type, contract_address
 """
-INSERT_VAULT = "INSERT INTO vaults (vault_id, source) VALUES ($1, 'chain') ON CONFLICT (vault_id) DO NOTHING"
+ADD_CONTRACT = "SELECT add_contract($1, $2, $3)"
 SELECT_VAULT_SOURCE = "SELECT source FROM vaults WHERE vault_id = $1"
-INSERT_CONTRACT = """
-INSERT INTO blockchain_sync_state (contract_address, contract_type, vault_id)
-VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
-"""
 SELECT_CONTRACT = "SELECT contract_type, vault_id FROM blockchain_sync_state WHERE contract_address = $1"
-RECORD_HEAD = """
-UPDATE blockchain_sync_state SET head_lt = GREATEST(head_lt, $2), last_sync_timestamp = now(), sync_status = 'active',
-    error_message = NULL
-WHERE contract_address = $1
-"""
-RECORD_FAULT = """
-UPDATE blockchain_sync_state SET sync_status = 'error', error_message = $2, last_sync_timestamp = now()
-WHERE contract_address = $1
-"""
+RECORD_HEAD = "SELECT record_head($1, $2)"
+RECORD_FAULT = "SELECT record_fault($1, $2)"
 SELECT_QUARANTINE_COUNT = "SELECT count(*) FROM blockchain_quarantine"
 
 
@@ -171,10 +160,9 @@ async def register_contract(conn: Connection, contract: str, kind: str, vault_id
     Raises InputError when the contract or the vault is known otherwise, and changes nothing then.
     """
     async with conn.transaction():
-        await conn.execute(INSERT_VAULT, vault_id)
+        await conn.execute(ADD_CONTRACT, contract, kind, vault_id)
         if await conn.fetchval(SELECT_VAULT_SOURCE, vault_id) != "chain":
             raise InputError(f"Vault {vault_id} does not follow a contract: its amounts are set by API calls.")
-        await conn.execute(INSERT_CONTRACT, contract, kind, vault_id)
         known = await conn.fetchrow(SELECT_CONTRACT, contract)
         if known is None:
             raise InputError(f"Vault {vault_id} has another {kind} already.")

@@ -11,7 +11,7 @@ from tonsurance.core.params import Params
 from tonsurance.db.policies import open_policy_book
 from tonsurance.db.pool import Connection
 from tonsurance.db.postings import TrancheBook
-from tonsurance.db.tranches import lock_totals
+from tonsurance.db.tranches import select_totals
 
 
 class Posting(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ async def fold_events(conn: Connection, postings: Sequence[Posting], params: Par
     vault_events = [posting for posting in postings if posting.kind == VAULT_KIND]
     factory_events = [posting for posting in postings if posting.kind != VAULT_KIND]
     vault_ids = sorted({posting.vault_id for posting in vault_events})
-    tranches = TrancheBook(await lock_totals(conn, vault_ids) if vault_ids else {}, params)
+    tranches = TrancheBook(await select_totals(conn, vault_ids) if vault_ids else {}, params)
     for posting in vault_events:
         tranches.post(posting.event, posting.vault_id, posting.version)
     policies = await open_policy_book(conn, [posting.event for posting in factory_events])

@@ -18,19 +18,20 @@ from tonsurance.db.folding import Posting, fold_events
 from tonsurance.db.pool import Connection
 
 CHANNEL = "tonsurance_ledger"
-"""Notification channel; the payload is `{"v": <ledger version>}`."""
+"""Notification channel of publish_version(); the payload is `{"v": <ledger version>}`."""
 
-_WRITER_LOCK = 0x746F6E5F77726974  # "ton_writ"
+WRITER_LOCK = 0x746F6E5F77726974  # "ton_writ"
 _REASON_LIMIT = 500
 
 SELECT_LEDGER_VERSION = "SELECT version FROM ledger_head"
-TRY_WRITER_LOCK = "SELECT pg_try_advisory_lock($1)"
-TAKE_EPOCH = "UPDATE ledger_head SET writer_epoch = writer_epoch + 1 RETURNING writer_epoch"
-LOCK_HEAD = "SELECT version, writer_epoch FROM ledger_head FOR UPDATE"
-LOCK_CONTRACTS = """
+TRYWRITER_LOCK = "SELECT pg_try_advisory_lock($1)"
+TAKE_EPOCH = "SELECT take_writer_epoch()"
+LOCK_HEAD = "SELECT version, writer_epoch FROM lock_ledger_head()"
+SELECT_CONTRACTS = """
 SELECT contract_address, contract_type, vault_id, last_synced_lt, last_synced_hash
-FROM blockchain_sync_state WHERE contract_address = ANY($1) ORDER BY contract_address FOR UPDATE
+FROM blockchain_sync_state WHERE contract_address = ANY($1)
 """
+"""Read while the head is locked: only who has its lock moves cursors, totals and policies."""
 INSERT_EVENTS = """
 INSERT INTO blockchain_events (contract_address, logical_time, message_index, contract_type, event_type, policy_id,
     transaction_hash, metadata, raw_body, decoder, block_time, ledger_version, params_version)
@@ -51,21 +52,9 @@ FROM unnest($1::text[], $2::bigint[], $3::int[], $4::bytea[], $5::text[], $6::by
 ON CONFLICT (contract_address, logical_time, message_index) DO NOTHING
 RETURNING contract_address
 """
-MOVE_CURSORS = """
-UPDATE blockchain_sync_state s SET last_synced_lt = moved.lt, last_synced_hash = moved.hash,
-    last_sync_timestamp = now(), sync_status = 'active', error_message = NULL,
-    total_events_synced = s.total_events_synced + moved.events
-FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bigint[]) AS moved (contract, lt, hash, events)
-WHERE s.contract_address = moved.contract
-"""
-PUBLISH_VERSION = """
-WITH head AS (UPDATE ledger_head SET version = $2 RETURNING version)
-SELECT pg_notify($1, format('{"v":%s}', version)) FROM head
-"""
-RECORD_ERROR = """
-UPDATE blockchain_sync_state SET sync_status = 'error', error_message = $2, last_sync_timestamp = now()
-WHERE contract_address = $1
-"""
+MOVE_CURSORS = "SELECT move_cursors($1::text[], $2::bigint[], $3::bytea[], $4::bigint[])"
+PUBLISH_VERSION = "SELECT publish_version($1)"
+RECORD_ERROR = "SELECT record_fault($1, $2)"
 
 Identity = tuple[str, int, int]
 
@@ -99,7 +88,7 @@ async def take_ledger(conn: Connection) -> int:
 
     Raises WriterFenced when another connection is the writer.
     """
-    if not await conn.fetchval(TRY_WRITER_LOCK, _WRITER_LOCK):
+    if not await conn.fetchval(TRYWRITER_LOCK, WRITER_LOCK):
         raise WriterFenced
     epoch: int = await conn.fetchval(TAKE_EPOCH)
     return epoch
@@ -115,7 +104,7 @@ async def post_batches(
     """
     async with conn.transaction():
         version = await _lock_head(conn, epoch)
-        contracts = await _lock_contracts(conn, {batch.contract for batch in batches})
+        contracts = await _read_contracts(conn, {batch.contract for batch in batches})
         for batch in batches:
             _follow(contracts[batch.contract], batch)
         fresh = await _insert_events(conn, batches, version + 1, params)
@@ -126,7 +115,7 @@ async def post_batches(
         posted = _count(batches, fresh, quarantined, contracts, version)
         await _move_cursors(conn, contracts)
         if fresh:
-            await conn.execute(PUBLISH_VERSION, CHANNEL, version)
+            await conn.execute(PUBLISH_VERSION, version)
     return posted
 
 
@@ -147,8 +136,8 @@ async def _lock_head(conn: Connection, epoch: int) -> int:
     return version
 
 
-async def _lock_contracts(conn: Connection, addresses: set[str]) -> dict[str, _Contract]:
-    rows = await conn.fetch(LOCK_CONTRACTS, sorted(addresses))
+async def _read_contracts(conn: Connection, addresses: set[str]) -> dict[str, _Contract]:
+    rows = await conn.fetch(SELECT_CONTRACTS, sorted(addresses))
     found = {
         row["contract_address"]: _Contract(
             row["contract_type"], row["vault_id"], Cursor(row["last_synced_lt"], row["last_synced_hash"])

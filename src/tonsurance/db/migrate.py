@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from tonsurance.core.errors import DatabaseUnavailable, MigrationError
+from tonsurance.core.errors import DatabaseDenied, DatabaseUnavailable, MigrationError
 from tonsurance.db.pool import Connection, driver_errors, translate_error
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -133,6 +133,6 @@ async def _apply(conn: Connection, migration: Migration) -> None:
             await conn.execute(_INSERT_APPLIED, migration.version, migration.name, migration.sha256, spent_ms)
     except asyncpg.PostgresError as error:
         outage = translate_error(error)
-        if isinstance(outage, DatabaseUnavailable):
+        if isinstance(outage, DatabaseUnavailable) and not isinstance(outage, DatabaseDenied):
             raise outage from error
         raise MigrationError(f"{migration.name} failed and was rolled back: {error}") from error

@@ -17,36 +17,20 @@ SELECT count(*) FILTER (WHERE status = 'active') AS active,
     count(*) FILTER (WHERE status = 'expired') AS expired
 FROM policies
 """
-LOCK_POLICIES = """
+SELECT_POLICY_STATES = """
 SELECT p.contract_address, p.policy_id, p.status, p.coverage_amount_nanoton AS coverage,
     p.beneficiary_address AS beneficiary, p.approved_nanoton AS approved, p.payout_nanoton AS payout
 FROM policies p JOIN unnest($1::text[], $2::bigint[]) AS wanted (contract_address, policy_id)
     USING (contract_address, policy_id)
-ORDER BY p.contract_address, p.policy_id FOR UPDATE OF p
 """
-INSERT_POLICIES = """
-INSERT INTO policies (contract_address, policy_id, vault_id, quote_id, coverage_type, chain_id, stablecoin_id,
-    buyer_address, beneficiary_address, coverage_amount_nanoton, premium_nanoton, trigger_bps, floor_bps, start_time,
-    expiry_time, status, created_lt, created_message_index, created_at, ledger_version)
-SELECT contract, policy_id, vault_id, quote_id::numeric, coverage_type, chain_id, stablecoin_id, buyer, buyer,
-    coverage_amount, premium, trigger_bps, floor_bps, to_timestamp(starts), to_timestamp(ends), 'active',
-    lt, message_index, to_timestamp(block_time), version
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[],
-    $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::int[], $13::bigint[], $14::bigint[], $15::bigint[],
-    $16::int[], $17::bigint[], $18::bigint[])
-    AS new (contract, policy_id, vault_id, quote_id, coverage_type, chain_id, stablecoin_id, buyer, coverage_amount,
-    premium, trigger_bps, floor_bps, starts, ends, lt, message_index, block_time, version)
+CREATE_POLICIES = """
+SELECT create_policies($1::text[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::smallint[],
+    $7::smallint[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::int[], $13::bigint[], $14::bigint[],
+    $15::bigint[], $16::int[], $17::bigint[], $18::bigint[])
 """
 MOVE_POLICIES = """
-UPDATE policies p SET status = moved.status, beneficiary_address = moved.beneficiary,
-    approved_nanoton = moved.approved, payout_nanoton = moved.payout, ledger_version = moved.version,
-    closed_lt = CASE WHEN moved.ended THEN moved.lt END,
-    closed_message_index = CASE WHEN moved.ended THEN moved.message_index END,
-    closed_at = CASE WHEN moved.ended THEN to_timestamp(moved.block_time) END
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::bigint[],
-    $9::int[], $10::bigint[], $11::bigint[])
-    AS moved (contract, policy_id, status, beneficiary, approved, payout, ended, lt, message_index, block_time, version)
-WHERE p.contract_address = moved.contract AND p.policy_id = moved.policy_id
+SELECT move_policies($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[],
+    $8::bigint[], $9::int[], $10::bigint[], $11::bigint[])
 """
 
 PolicyKey = tuple[str, int]
@@ -97,20 +81,20 @@ class PolicyBook:
     async def write(self, conn: Connection) -> None:
         """Store the result: new policies first, since one of them may have moved in the same group."""
         if self._created:
-            await conn.execute(INSERT_POLICIES, *(list(column) for column in zip(*self._created, strict=True)))
+            await conn.execute(CREATE_POLICIES, *(list(column) for column in zip(*self._created, strict=True)))
         if self._moved:
             await conn.execute(MOVE_POLICIES, *(list(column) for column in zip(*self._moved.values(), strict=True)))
 
 
 async def open_policy_book(conn: Connection, events: list[ChainEvent]) -> PolicyBook:
-    """The book of the policies these events move, locked until the transaction ends."""
+    """The book of the policies these events move. Whoever writes it has the ledger's write lock."""
     named = sorted({(event.contract, number) for event in events if (number := policy_of(event.body)) is not None})
     if not named:
         return PolicyBook({})
     if max(policy_id for _, policy_id in named) > BIGINT_MAX:
         raise LedgerRefused("A policy id is larger than the ledger can hold.")
     contracts, policy_ids = (list(column) for column in zip(*named, strict=True))
-    rows = await conn.fetch(LOCK_POLICIES, contracts, policy_ids)
+    rows = await conn.fetch(SELECT_POLICY_STATES, contracts, policy_ids)
     return PolicyBook(
         {
             (row["contract_address"], row["policy_id"]): PolicyState(

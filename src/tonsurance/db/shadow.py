@@ -18,6 +18,7 @@ from tonsurance.db.pool import Connection, Record
 SHADOW = "ledger_replay"
 STATEMENT_TIMEOUT_S = 600
 _REPLAY_LOCK = 0x746F6E5F7265706C  # "ton_repl"
+_FOLDING_FUNCTIONS = ("post_entries", "create_policies", "move_policies")
 _JSON = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BODY = msgspec.json.Decoder(EventBody)
 
@@ -68,6 +69,7 @@ SELECT e.event_id, e.contract_address, e.contract_type, e.transaction_hash, e.lo
 FROM blockchain_events e JOIN blockchain_sync_state s USING (contract_address)
 WHERE e.event_id > $1 AND e.ledger_version <= $2 ORDER BY e.event_id LIMIT $3
 """
+SELECT_FUNCTION = "SELECT pg_get_functiondef($1::regproc)"
 SELECT_EVENT_COUNT = "SELECT count(*) FROM blockchain_events WHERE ledger_version <= $1"
 SELECT_COLUMNS = """
 SELECT column_name::text FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2
@@ -89,8 +91,21 @@ async def create_shadow(conn: Connection) -> str:
     await conn.execute(f"CREATE SCHEMA {SHADOW}")
     for model in READ_MODELS:
         await conn.execute(f"CREATE UNLOGGED TABLE {SHADOW}.{model.table} (LIKE {live}.{model.table} INCLUDING ALL)")
+    await _create_functions(conn, live)
     await conn.execute(f"SET search_path = {SHADOW}, {live}")
     return live
+
+
+async def _create_functions(conn: Connection, live: str) -> None:
+    """The functions that write the live tables once more, for the shadow's. Versions are those of the log here, and
+    nobody else writes, so the live ledger's lock is not taken."""
+    await conn.execute(
+        f"CREATE FUNCTION {SHADOW}.require_next_version(bigint, bigint) RETURNS void LANGUAGE sql AS 'SELECT'"
+    )
+    for name in _FOLDING_FUNCTIONS:
+        definition: str = await conn.fetchval(SELECT_FUNCTION, f"{live}.{name}")
+        await conn.execute(definition.replace(f"FUNCTION {live}.", f"FUNCTION {SHADOW}.", 1))
+        await conn.execute(f"ALTER FUNCTION {SHADOW}.{name} SET search_path = {SHADOW}, {live}, pg_temp")
 
 
 async def drop_shadow(conn: Connection) -> None:

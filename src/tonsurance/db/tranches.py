@@ -26,10 +26,10 @@ SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE $1::text IS NULL OR vau
 SELECT_TRANCHES_SINCE = f"""
 SELECT {_TRANCHE_COLUMNS} FROM tranche_utilization WHERE ledger_version > $1
 """  # noqa: S608
-LOCK_TOTALS = """
+SELECT_TOTALS = """
 SELECT vault_id, tranche_id, total_capital_nanoton, coverage_sold_nanoton, unearned_premium_nanoton,
     earned_premium_nanoton::text, absorbed_losses_nanoton::text, shares::text
-FROM tranche_utilization WHERE vault_id = ANY($1) ORDER BY vault_id, tranche_id FOR UPDATE
+FROM tranche_utilization WHERE vault_id = ANY($1)
 """
 
 
@@ -86,8 +86,8 @@ async def select_tranches_since(conn: Connection, version: int) -> list[TrancheR
     return _in_order(await conn.fetch(SELECT_TRANCHES_SINCE, version))
 
 
-async def lock_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str, str], Totals]:
-    """The totals by (vault_id, tranche_id), locked until the transaction ends."""
+async def select_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str, str], Totals]:
+    """The totals by (vault_id, tranche_id). They stay so for whoever has the ledger's write lock."""
     return {
         (row["vault_id"], row["tranche_id"]): Totals(
             capital=row["total_capital_nanoton"],
@@ -97,7 +97,7 @@ async def lock_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str,
             losses=int(row["absorbed_losses_nanoton"]),
             shares=int(row["shares"]),
         )
-        for row in await conn.fetch(LOCK_TOTALS, vault_ids)
+        for row in await conn.fetch(SELECT_TOTALS, vault_ids)
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Lock
 
+from tonsurance import metrics
 from tonsurance.core.parameters.declaration import Key
 from tonsurance.db.config import AccessCount, insert_accesses
 from tonsurance.db.pool import acquire
@@ -47,6 +48,8 @@ class AccessCounts:
             misses, self._misses = self._misses, {}
             self._sampled_hits += sum(hits.values())
             self._sampled_misses += sum(misses.values())
+        metrics.CONFIG_ACCESSES.labels("hit").inc(sum(hits.values()))
+        metrics.CONFIG_ACCESSES.labels("miss").inc(sum(misses.values()))
         return tuple(
             AccessCount(*name, hit, number)
             for counts, hit in ((hits, True), (misses, False))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
-from tonsurance import log
+from tonsurance import log, metrics
 from tonsurance.bus.notify import Listener
 from tonsurance.core.errors import DatabaseUnavailable, InputError, TonsuranceError
 from tonsurance.core.parameters.declaration import Value
@@ -22,6 +22,7 @@ from tonsurance.core.parameters.registry import UnknownParameter
 from tonsurance.core.params import DEFAULT_PARAMS, Params
 from tonsurance.core.tiers import base_rate, size_discount, utilization_multiplier
 from tonsurance.db.config import CHANNEL
+from tonsurance.db.pool import tls_query
 from tonsurance.services.config_access import AccessCounts, write_sample
 from tonsurance.services.config_file import NoLastGood, load_last_good, save_last_good
 from tonsurance.services.config_store import ConfigStore
@@ -59,7 +60,9 @@ class ConfigLoader:
         poll_s: float = POLL_S,
         sample_s: float = SAMPLE_S,
         process: str = "tonsurance",
+        role: str | None = None,
     ) -> None:
+        """`role` is the database's role to read with; None is the login's own rights."""
         self.params: Params = DEFAULT_PARAMS
         self.source: Source = "defaults"
         self.degraded: str | None = "The configuration has not been read yet."
@@ -69,6 +72,7 @@ class ConfigLoader:
         self._poll_s = poll_s
         self._sample_s = sample_s
         self._process = process
+        self._role = role
         self._pool = self._make_pool(dsn)
         self._reading = asyncio.Lock()
         self._on_swap: list[OnSwap] = []
@@ -86,6 +90,8 @@ class ConfigLoader:
 
     async def start(self) -> None:
         """Read once, within a few seconds, and then follow. Never fails: `degraded` says what is wrong."""
+        _show(self.params)
+        metrics.CONFIG_DEGRADED.set(1)
         if self._last_good is not None:
             self._take_last_good(self._last_good)
         with suppress(TonsuranceError):  # reload_cache has said it
@@ -111,7 +117,8 @@ class ConfigLoader:
         follows = bool(self._tasks)
         await self._stop_following()
         await self._pool.close()
-        self._dsn = f"postgresql://{login}@{quote(host, safe='')}:{port}/{quote(database, safe='')}"
+        address = f"{quote(host, safe='')}:{port}/{quote(database, safe='')}"
+        self._dsn = f"postgresql://{login}@{address}?{tls_query(self._dsn)}"
         self._pool = self._make_pool(self._dsn)
         if follows:
             self.start_auto_reload(interval_seconds=self._poll_s)
@@ -124,7 +131,7 @@ class ConfigLoader:
             return
         stop = self._stop = asyncio.Event()
         self._wake = asyncio.Event()
-        self._listener = Listener(self._dsn, lambda _version: self._wake.set(), channel=CHANNEL)
+        self._listener = Listener(self._dsn, lambda _version: self._wake.set(), channel=CHANNEL, role=self._role)
         poll = every(
             interval_seconds,
             self.reload_cache,
@@ -228,8 +235,9 @@ class ConfigLoader:
 
     async def _read(self) -> Params:
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                return await ConfigStore(self._pool).read()
+            with metrics.CONFIG_READ_SECONDS.time():
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    return await ConfigStore(self._pool).read()
         except TimeoutError as error:
             raise DatabaseUnavailable("The database did not answer in time.") from error
 
@@ -240,6 +248,7 @@ class ConfigLoader:
         if self.degraded is not None:
             logger.info("config_is_current", version=params.version)
         self.degraded, self.source = None, "database"
+        metrics.CONFIG_DEGRADED.set(0)
         if (params.version, params.hash) != (self.params.version, self.params.hash):
             logger.info("config_swapped", version=params.version, before=self.params.version)
             self._swap(params)
@@ -248,11 +257,13 @@ class ConfigLoader:
 
     def _swap(self, params: Params) -> None:
         self.params = params
+        _show(params)
         for on_swap in self._on_swap:
             on_swap(params)
 
     def _degrade(self, error: TonsuranceError) -> None:
         self._failures += 1
+        metrics.CONFIG_DEGRADED.set(1)
         reason = f"{error.message} In force: version {self.params.version} from {self.source} ({error.code})."
         if self.degraded != reason:
             logger.warning("config_degraded", code=error.code, error=error.message, version=self.params.version)
@@ -288,4 +299,10 @@ class ConfigLoader:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_pool(self, dsn: str) -> LazyPool:
-        return LazyPool(dsn, max_size=_POOL_SIZE, application_name=f"tonsurance-config {self._process}")
+        name = f"tonsurance-config {self._process}"
+        return LazyPool(dsn, max_size=_POOL_SIZE, application_name=name, role=self._role)
+
+
+def _show(params: Params) -> None:
+    metrics.CONFIG_VERSION.set(params.version)
+    metrics.CONFIG_ENTRIES.set(len(params.values))

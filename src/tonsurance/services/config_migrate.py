@@ -10,6 +10,7 @@ from tonsurance.core.parameters.declaration import Key, parse_value
 from tonsurance.core.parameters.registry import CATEGORIES, REGISTRY
 from tonsurance.services.config_rows import ParameterRow
 from tonsurance.services.config_store import Actor, ConfigStore
+from tonsurance.services.datasets import Datasets
 
 AUTHOR = Actor("config migrate", "system")
 
@@ -25,10 +26,13 @@ class CategoryCount(msgspec.Struct, frozen=True):
 
 
 class ConfigReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was loaded, what is there, and everything that is wrong with it."""
+    """What was loaded (parameters, historical depegs and stress scenarios), what is there, and all that is wrong with
+    it."""
 
     dry_run: bool
     loaded: tuple[Key, ...]
+    depegs: int
+    scenarios: int
     version: int
     hash: str
     categories: tuple[CategoryCount, ...]
@@ -46,12 +50,15 @@ async def migrate_config(store: ConfigStore, *, dry_run: bool = False, actor: Ac
     Raises ConfigDamaged when the version that holds cannot be used: nothing is loaded then.
     """
     loaded = await store.seed(actor=actor, dry_run=dry_run)
+    depegs, scenarios = await Datasets(store.pool, approvals=True).seed(dry_run=dry_run)
     rows = await store.list_parameters()
     params = await store.read()
     report = await store.verify()
     return ConfigReport(
         dry_run=dry_run,
         loaded=loaded,
+        depegs=depegs,
+        scenarios=scenarios,
         version=params.version,
         hash=params.hash,
         categories=_count(rows),
@@ -67,6 +74,8 @@ def report_lines(report: ConfigReport) -> tuple[str, ...]:
         "Configuration migration report",
         f"  parameters {verb}: {len(report.loaded)}",
         f"  parameters stored: {stored}",
+        f"  historical depegs {verb}: {report.depegs}",
+        f"  stress scenarios {verb}: {report.scenarios}",
         *(_category_line(count) for count in report.categories if count.declared or count.custom),
         f"  version: {report.version}",
         f"  hash: {report.hash}",

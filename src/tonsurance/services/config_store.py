@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from tonsurance import metrics
 from tonsurance.core.errors import InputError, UsageError
 from tonsurance.core.parameters.declaration import Key, Problem
 from tonsurance.core.parameters.registry import REGISTRY
@@ -103,6 +104,11 @@ class ConfigStore:
 
     def __init__(self, pool: LazyPool) -> None:
         self._pool = pool
+
+    @property
+    def pool(self) -> LazyPool:
+        """Where the configuration is."""
+        return self._pool
 
     async def read(self) -> Params:
         """The version that holds. Raises ConfigDamaged when it cannot be used."""
@@ -265,6 +271,7 @@ class ConfigStore:
         applied = Applied(written.params.version, written.params, written.changes)
         if inside is not None:
             await inside(conn, applied)
+        metrics.CONFIG_CHANGES.labels(terms.kind).inc()
         return applied
 
     @asynccontextmanager

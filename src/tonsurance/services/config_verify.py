@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tonsurance.db import config
+from tonsurance.core.datasets import DATASETS, DEPEGS, SCENARIOS, content_of
+from tonsurance.db import config, datasets
 from tonsurance.db.config import Head, StoredAudit, StoredVersion
 from tonsurance.db.pool import Connection
 from tonsurance.services.config_chain import GENESIS, hash_row
@@ -14,6 +15,7 @@ from tonsurance.services.config_rows import hash_stored, read_values, same_json_
 
 MAX_FAULTS = 100
 _PAGE = 1_000
+_ALL = 1_000_000
 
 
 class AuditFault(msgspec.Struct, frozen=True):
@@ -62,6 +64,7 @@ async def verify_all(conn: Connection) -> AuditReport:
     rows = await _walk_audit(conn, head, faults, made)
     versions = await _walk_versions(conn, head, faults, made)
     faults += await _compare_parameters(conn)
+    faults += await _compare_datasets(conn)
     return AuditReport(audit_rows=rows, versions=versions, head=head.audit_hash, faults=tuple(faults[:MAX_FAULTS]))
 
 
@@ -140,3 +143,29 @@ def _compare(stored: str | None, is_held: bool, held: object) -> str | None:
     if not is_held:
         return "is not in the newest version"
     return None if same_json_text(stored, held) else "is not what the newest version says"
+
+
+async def _compare_datasets(conn: Connection) -> list[AuditFault]:
+    """Entries of the data sets against what the audit log says was written last."""
+    written = await datasets.select_last_written(conn, DATASETS)
+    stored = {
+        (dataset, row.entry.key): content_of(row.entry)
+        for dataset, rows in (
+            (DEPEGS, await datasets.select_depegs(conn, asset=None, verified=None, before=None, limit=_ALL)),
+            (SCENARIOS, await datasets.select_scenarios(conn, enabled=None, before=None, limit=_ALL)),
+        )
+        for row in rows
+    }
+    return [
+        AuditFault(name[0], name[1], what)
+        for name in sorted(stored.keys() | written.keys())
+        if (what := _compare_entry(stored.get(name), written.get(name))) is not None
+    ]
+
+
+def _compare_entry(stored: dict[str, object] | None, written: str | None) -> str | None:
+    if written is None:
+        return None if stored is None else "no audit row tells of it"
+    if stored is None:
+        return "is gone; the audit log has it"
+    return None if same_json_text(written, stored) else "is not what the audit log says was written last"

@@ -99,7 +99,7 @@ async def write_dry_run(
         Change(edit.category, edit.key, edit.action, standing.values.get(edit.name), _tried_value(edit.value))
         for edit in tried
     ]
-    await _chain(conn, head, head.version, version_hash, changes, (*wish, Terms()), dry_run=True)
+    await chain_changes(conn, head, head.version, version_hash, changes, (*wish, Terms()), dry_run=True)
 
 
 async def _insert_version(conn: Connection, head: Head, written: Written, wish: tuple[Actor, str, Terms]) -> None:
@@ -123,12 +123,12 @@ async def _append_audit(
 ) -> Head:
     """Audit rows of a new version; then it holds, and the services hear of it when the transaction commits."""
     version = written.params.version
-    moved = await _chain(conn, head, version, written.params.hash, changes, wish, dry_run=False)
+    moved = await chain_changes(conn, head, version, written.params.hash, changes, wish, dry_run=False)
     await config.announce_version(conn, version)
     return moved
 
 
-async def _chain(
+async def chain_changes(
     conn: Connection,
     head: Head,
     version: int,
@@ -138,6 +138,7 @@ async def _chain(
     *,
     dry_run: bool,
 ) -> Head:
+    """Audit rows of these changes, linked to the chain's end; returns the head with its new end."""
     actor, reason, terms = wish
     ids = {(row.category, row.key): row.id for row in await config.select_named(conn, [c.name for c in changes])}
     texts = await config.normalise_json(

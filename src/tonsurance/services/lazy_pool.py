@@ -10,12 +10,15 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 class LazyPool:
-    """At most `max_size` connections to `dsn`."""
+    """At most `max_size` connections to `dsn`, which take this role (None: stay the login)."""
 
-    def __init__(self, dsn: str, *, max_size: int = 4, application_name: str = "tonsurance") -> None:
+    def __init__(
+        self, dsn: str, *, max_size: int = 4, application_name: str = "tonsurance", role: str | None = None
+    ) -> None:
         self._dsn = dsn
         self._max_size = max_size
         self._application_name = application_name
+        self._role = role
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -24,7 +27,11 @@ class LazyPool:
         async with self._opening:
             if self._pool is None:
                 self._pool = await open_pool(
-                    self._dsn, min_size=1, max_size=self._max_size, application_name=self._application_name
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._max_size,
+                    application_name=self._application_name,
+                    role=self._role,
                 )
             return self._pool
 

@@ -13,6 +13,7 @@ from tonsurance.core.errors import BeforeHistory, DatabaseUnavailable, InTheFutu
 from tonsurance.core.moments import Moment
 from tonsurance.db import entries, events, history, ledger, policies, tranches
 from tonsurance.db.pool import Connection, Pool, acquire, open_pool
+from tonsurance.db.roles import ROLE_OF
 from tonsurance.services.ports import (
     ContractSync,
     EntryQuery,
@@ -121,7 +122,11 @@ class PostgresLedgerReader:
         async with self._opening:
             if self._pool is None:
                 self._pool = await open_pool(
-                    self._dsn, min_size=1, max_size=self._pool_size, application_name="tonsurance api"
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._pool_size,
+                    application_name="tonsurance api",
+                    role=ROLE_OF["api"],
                 )
             return self._pool
 

@@ -22,6 +22,7 @@ from tonsurance.core.events import ContractBatch
 from tonsurance.core.params import Params
 from tonsurance.db.ledger import Posted, post_batches, record_error, take_ledger
 from tonsurance.db.pool import Connection, connect, driver_errors
+from tonsurance.db.roles import ROLE_OF
 
 __all__ = ["LedgerWriter", "Posted"]
 
@@ -202,7 +203,7 @@ class LedgerWriter:
         if self._conn is not None and not self._conn.is_closed():
             return self._conn
         await asyncio.sleep(self._delay_s)
-        self._conn = await connect(self._dsn, application_name="tonsurance-writer")
+        self._conn = await connect(self._dsn, application_name="tonsurance-writer", role=ROLE_OF["writer"])
         with driver_errors():
             self._epoch = await take_ledger(self._conn)
         logger.info("ledger_taken", epoch=self._epoch)
