@@ -14,8 +14,9 @@ from pathlib import Path
 import uvloop
 
 from bench.figures import ROUNDS, Figure, alternate, median, percentile, spread
-from tonsurance.core.capacity import capacity
 from tonsurance.core.catalog import TRANCHES
+from tonsurance.core.limits import TrancheRoom, read_rules, tranche_capacity
+from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.tranches import apy_percent
 from tonsurance.db.migrate import migrate
 from tonsurance.db.pool import connect
@@ -113,8 +114,10 @@ def _curve(loader: ConfigLoader) -> Figure:
 
 
 def _capacity(loader: ConfigLoader) -> Figure:
-    configured = _timed(lambda: capacity(1_000 * _TON, 400 * _TON, loader.params.thresholds.max_utilization))
-    constant = _timed(lambda: capacity(1_000 * _TON, 400 * _TON, 0.95))
+    room = TrancheRoom(tranche_id="SURE-BTC", capital_nano=1_000 * _TON, coverage_nano=400 * _TON)
+    rules = read_rules(DEFAULT_PARAMS)
+    configured = _timed(lambda: tranche_capacity(room, read_rules(loader.params)))
+    constant = _timed(lambda: tranche_capacity(room, rules))
     return _ratio("capacity", alternate(configured, constant))
 
 

@@ -5,50 +5,31 @@ Each process imports its own parts inside its function, so that none pays for th
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import os
 import platform
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-import uvloop
 
 from tonsurance import settings
 from tonsurance.core.errors import DependencyError, InputError, UsageError
+from tonsurance.running import last_good_path, run_async
 
 if TYPE_CHECKING:
     from tonsurance.db.migrate import MigrationReport
     from tonsurance.db.postgres import Cluster
+    from tonsurance.services.shared_redis import SharedRedis
 
 network_url = settings.network_url
 _LEAST_POLL_S, _MOST_POLL_S = 0.01, 3600.0
 _MOST_WAIT_S = 86_400.0
 _VERIFY_STATEMENT_MS = 30_000
 _MAX_BOC_TEXT = 4_000_000
-
-_Result = TypeVar("_Result")
-
-
-def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run one coroutine on uvloop to its end."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 def embedded_database(home: Path) -> Cluster:
@@ -127,58 +108,6 @@ def check_poll_interval(seconds: float) -> float:
     return seconds
 
 
-def run_daemon(
-    dsn: str, *, network: str, vault: str, factory: str, api_key: str | None, poll_interval_s: float
-) -> None:
-    """Follow the two contracts into the ledger until SIGINT or SIGTERM."""
-    from tonsurance.chain.client import TonCenterClient
-    from tonsurance.chain.layout import load_layout
-    from tonsurance.db.pool import open_pool
-    from tonsurance.db.roles import ROLE_OF
-    from tonsurance.services.chain_params import INTERVAL_S, ChainWatch
-    from tonsurance.services.config_loader import ConfigLoader
-    from tonsurance.services.config_store import ConfigStore
-    from tonsurance.services.integration_daemon import IntegrationDaemon, read_contracts
-    from tonsurance.services.lazy_pool import LazyPool
-    from tonsurance.services.ledger_writer import LedgerWriter
-    from tonsurance.services.loop import every
-    from tonsurance.services.sync_records import DatabaseRecords
-
-    contracts = read_contracts(vault, factory, network)
-    size, role = settings.pool_size(settings.Environment()), ROLE_OF["daemon"]
-
-    async def work() -> None:
-        stop = stop_on_signals()
-        pool = await open_pool(dsn, min_size=1, max_size=size, application_name="tonsurance daemon", role=role)
-        loader = ConfigLoader(dsn, last_good=_last_good(), process="daemon", role=role)
-        await loader.start()
-        spare = LazyPool(
-            dsn, max_size=1, application_name="tonsurance daemon configuration", role=ROLE_OF["chain parameters"]
-        )
-        writer = LedgerWriter(dsn, lambda: loader.params)
-        try:
-            async with TonCenterClient(network_url(network), api_key) as client:
-                writer.start()
-                daemon = IntegrationDaemon(
-                    client, writer, DatabaseRecords(pool), contracts, load_layout(), poll_interval_s=poll_interval_s
-                )
-                vault_address, factory_address = (contract.address for contract in contracts)
-                watch = ChainWatch(client, vault_address, factory_address, lambda: loader.params, ConfigStore(spare))
-                watching = asyncio.create_task(every(INTERVAL_S, watch.check, stop=stop, name="chain parameters"))
-                try:
-                    await daemon.run(stop)
-                finally:
-                    watching.cancel()
-                    await asyncio.wait([watching])
-        finally:
-            await writer.close()
-            await loader.close()
-            await spare.close()
-            await pool.close()
-
-    run_async(work())
-
-
 def verify_vault(
     dsn: str,
     network: str,
@@ -253,11 +182,12 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
     from tonsurance.api.admin_parts import AdminWiring
     from tonsurance.api.server import serve_api as serve
     from tonsurance.api.settings import ApiSettings
+    from tonsurance.api.write_parts import WriteWiring
     from tonsurance.db.roles import ROLE_OF
     from tonsurance.services.config_loader import ConfigLoader
 
     env = settings.Environment()
-    loader = ConfigLoader(dsn, last_good=_last_good(), process="api", role=ROLE_OF["api"])
+    loader = ConfigLoader(dsn, last_good=last_good_path(), process="api", role=ROLE_OF["api"])
     secret, previous = settings.jwt_secrets(env)
     wiring = None
     if secret is not None:
@@ -270,14 +200,26 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
             proxies=settings.read_list(env, "TRUSTED_PROXIES"),
             approvals=settings.read_switch(env, "APPROVALS", default=True),
         )
-    run_async(serve(dsn, ApiSettings(host=host, port=port, pool_size=settings.pool_size(env)), loader, wiring))
+    writes = WriteWiring(
+        dsn,
+        loader,
+        secret,
+        previous,
+        proxies=settings.read_list(env, "TRUSTED_PROXIES"),
+        open_to_all=settings.open_writes(env),
+    )
+    chosen = ApiSettings(host=host, port=port, pool_size=settings.pool_size(env))
+    run_async(serve(dsn, chosen, loader, wiring, writes, _shared_redis(env)))
 
 
-def _last_good() -> Path:
-    """Where the processes of this home keep the configuration that was good last."""
-    from tonsurance.services.config_file import LAST_GOOD
+def _shared_redis(env: settings.Environment) -> SharedRedis | None:
+    """What is shared through Redis, when there is one."""
+    url = settings.redis_url(env)
+    if url is None:
+        return None
+    from tonsurance.services.shared_redis import SharedRedis
 
-    return settings.home_dir(settings.Environment()) / LAST_GOOD
+    return SharedRedis(url)
 
 
 def require_localnet() -> None:

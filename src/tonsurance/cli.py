@@ -18,6 +18,7 @@ from tonsurance.cli_ledger import replay, verify
 from tonsurance.cli_targets import resolve_database, resolve_stack
 from tonsurance.cli_token import token
 from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
+from tonsurance.daemon_process import run_daemon
 from tonsurance.settings import DatabaseParts, Environment, api_port, database_url, home_dir
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_DEPENDENCY = 0, 1, 2, 3
@@ -190,7 +191,7 @@ def daemon(
         network, vault, factory = status.chain_url, vault or status.vault, factory or status.factory
     vault, factory = app.check_addresses(network, vault, factory)
     parts = DatabaseParts(host=db_host, port=db_port, name=db_name, user=db_user)
-    app.run_daemon(
+    run_daemon(
         resolve_database(parts, explicit=database_url),
         network=network,
         vault=vault,

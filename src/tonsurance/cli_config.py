@@ -19,12 +19,13 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
-from tonsurance import app, stack
+from tonsurance import stack
 from tonsurance.cli_targets import resolve_database
 from tonsurance.core.errors import UsageError
 from tonsurance.core.parameters.declaration import thaw
 from tonsurance.core.parameters.registry import REGISTRY, UnknownParameter
 from tonsurance.db.roles import ROLE_OF
+from tonsurance.running import run_async
 from tonsurance.services.config_migrate import migrate_config, report_lines
 from tonsurance.services.config_store import (
     Actor,
@@ -59,7 +60,7 @@ def with_store(work: Callable[[ConfigStore], Awaitable[_Result]], explicit: str 
         finally:
             await pool.close()
 
-    return app.run_async(run())
+    return run_async(run())
 
 
 @config_cli.command

@@ -12,9 +12,8 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 def configure(level: str = "info", *, process: str) -> None:
     """Set up logging once per process; every line names the process it comes from."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    lines = structlog.processors.JSONRenderer(ensure_ascii=False)  # the signs of alerts are to be found by grep
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else lines
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

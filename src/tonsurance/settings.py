@@ -171,6 +171,14 @@ def network_url(network: str) -> str:
     raise UsageError(f"--network is mainnet, testnet or a URL, not {network[:80]}.")
 
 
+def redis_url(env: Environment) -> str | None:
+    """REDIS_URL, when what is read and committed is shared through a Redis."""
+    url = env.get("REDIS_URL")
+    if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise UsageError("REDIS_URL is not readable.", advice="It looks like redis://:password@host:6379/0.")
+    return url
+
+
 def quote_key(env: Environment) -> bytes | None:
     """The Ed25519 seed that signs quotes: QUOTE_KEY, 32 bytes in hex."""
     text = env.get("QUOTE_KEY")
@@ -193,6 +201,14 @@ def jwt_secrets(env: Environment) -> tuple[str | None, str | None]:
     return current, previous
 
 
+def alert_webhook(env: Environment) -> tuple[str | None, str | None]:
+    """ALERT_WEBHOOK_URL, which is told of alerts, and ALERT_WEBHOOK_SECRET, which signs what it is told."""
+    url, secret = env.get("ALERT_WEBHOOK_URL"), env.get("ALERT_WEBHOOK_SECRET")
+    if secret is not None and url is None:
+        raise UsageError("ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL.")
+    return url, secret
+
+
 def read_switch(env: Environment, name: str, *, default: bool) -> bool:
     """A setting that is on or off."""
     text = env.get(name)
@@ -201,6 +217,14 @@ def read_switch(env: Environment, name: str, *, default: bool) -> bool:
     if text not in ("on", "off"):
         raise UsageError(f"{name} is on or off, not {text[:40]}.")
     return text == "on"
+
+
+def open_writes(env: Environment) -> bool:
+    """WRITES: whether requests that reserve or move amounts may come without a token."""
+    text = env.get("WRITES") or "token"
+    if text not in ("open", "token"):
+        raise UsageError(f"WRITES is open or token, not {text[:40]}.")
+    return text == "open"
 
 
 def read_list(env: Environment, name: str) -> tuple[str, ...]:

@@ -265,6 +265,7 @@ class Stack:
             given["JWT_SECRET_FILE"] = str(jwt_secret_file(self._options.home))
         if self._options.network is None:
             given.setdefault("APPROVALS", "off")
+            given.setdefault("WRITES", "open")
         return given
 
     def _write_status(self) -> None:

@@ -19,6 +19,7 @@ from tonsurance.api.settings import ApiSettings
 from tonsurance.core.params import Params
 from tonsurance.services.admin_records import AdminRecords
 from tonsurance.services.admin_tokens import TokenKeys, issue_token
+from tonsurance.services.alert_records import AlertRecords
 from tonsurance.services.config_admin import ConfigAdmin
 from tonsurance.services.config_effects import make_effects
 from tonsurance.services.config_loader import ConfigLoader
@@ -123,7 +124,7 @@ async def running_admin(
             settings=settings,
         )
 
-    parts = ApiParts(ledger, api_settings, loader.params, make_admin)
+    parts = ApiParts(ledger, api_settings, loader.params, make_admin, AlertRecords(pool))
     await parts.feed.refresh()
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))

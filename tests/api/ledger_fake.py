@@ -9,6 +9,7 @@ import msgspec
 from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import BeforeHistory, InTheFuture, TonsuranceError
 from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
+from tonsurance.core.limits import InForce
 from tonsurance.core.moments import Moment
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.services.ports import (
@@ -65,6 +66,7 @@ class FakeLedger:
         self.policies = PolicyCounts(active=0, approved=0, claimed=0, expired=0)
         self.past: dict[int, tuple[TrancheTotals, ...]] = {}
         """The tranches after a version."""
+        self.in_force = InForce(0, 0)
         self.failure: TonsuranceError | None = None
         self.reads = 0
 
@@ -122,6 +124,14 @@ class FakeLedger:
         else:
             found = [entry for entry in found if query.after is None or entry.entry_id > query.after]
         return tuple(found[: query.limit])
+
+    async def read_cover_in_force(
+        self, vault_id: str, coverage_type: int, chain_id: int, stablecoin_id: int
+    ) -> InForce:
+        """What the test set."""
+        if self.failure is not None:
+            raise self.failure
+        return self.in_force
 
     async def read_policy_counts(self) -> PolicyCounts:
         """Those the test set."""

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tonsurance.api.server import ApiParts, bind_socket, run_api
 from tonsurance.api.settings import ApiSettings
 from tonsurance.core.params import DEFAULT_PARAMS
+from tonsurance.services.alert_records import AlertRecords
 from tonsurance.services.ports import LedgerReader
 
 
@@ -68,13 +69,17 @@ class Talk:
 
 
 @asynccontextmanager
-async def running_api(ledger: LedgerReader, settings: ApiSettings | None = None) -> AsyncIterator[RunningApi]:
+async def running_api(
+    ledger: LedgerReader, settings: ApiSettings | None = None, alerts: AlertRecords | None = None
+) -> AsyncIterator[RunningApi]:
     """Serve on a free port until the block ends; the ledger was read once before it begins."""
     settings = settings or ApiSettings(port=0)
     listener = bind_socket(settings)
     stop, wake = asyncio.Event(), asyncio.Event()
-    parts = ApiParts(ledger, settings, DEFAULT_PARAMS)
+    parts = ApiParts(ledger, settings, DEFAULT_PARAMS, alerts=alerts)
     await parts.feed.refresh()
+    if parts.alerts is not None:
+        await parts.alerts.refresh()
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))
     try:

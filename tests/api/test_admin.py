@@ -300,7 +300,7 @@ async def test_a_dry_run_names_the_alerts_it_would_open_and_close(admin: AdminAp
     await admin.ask("PUT", "/admin/config/risk/webhook_utilization", {"value": 0.3})
     opened = (await admin.ask("PUT", path, {"value": 0.4, "dry_run": True})).json()["effects"]["alerts"]
     assert len(opened["would_open"]) == 6
-    assert opened["would_open"][0] == {"tranche_id": "SURE-BTC", "alert": "high_utilization"}
+    assert opened["would_open"][0] == {"tranche_id": "SURE-BTC", "alert": "High_Utilization", "severity": "High"}
     assert (await admin.ask("PUT", path, {"value": 0.4})).status_code == 200
     closed = (await admin.ask("PUT", path, {"value": 0.9, "dry_run": True})).json()["effects"]["alerts"]
     assert (closed["would_open"], len(closed["would_close"])) == ([], 6)

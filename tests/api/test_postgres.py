@@ -20,6 +20,7 @@ from tonsurance.api.settings import ApiSettings
 from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.core.events import CoverageChanged, DecodedTransaction, Paused, PolicyExpired
 from tonsurance.core.params import DEFAULT_PARAMS
+from tonsurance.db.alerts import record_evaluated
 from tonsurance.db.events import record_head
 from tonsurance.db.pool import connect
 from tonsurance.services.ledger_reads import PostgresLedgerReader
@@ -57,6 +58,7 @@ class Story:
         conn = await connect(self._dsn)
         await record_head(conn, VAULT, self._lt)
         await record_head(conn, FACTORY, 0)
+        await record_evaluated(conn, "tranches", self._lt, 1)
         await conn.close()
 
     async def close(self) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonsurance.core.capacity import capacity, coverage_cap_nano
+from tonsurance.core.capacity import Capacity
 from tonsurance.core.catalog import TRANCHE_IDS, TRANCHES, Curve, Tranche, parse_tranche_id, tranche_id_on_chain
 from tonsurance.core.errors import InvalidUtilization, UnknownTranche
+from tonsurance.core.limits import TrancheRoom, coverage_cap_nano, read_rules, tranche_capacity
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.tranches import apy_percent, collateralization, current_apy_percent, utilization
 
@@ -87,18 +88,25 @@ def test_utilization_edges() -> None:
     assert collateralization(110, 0) is None
 
 
+def capacity(capital: int, coverage: int) -> Capacity:
+    """The room of a tranche without reservations."""
+    return tranche_capacity(
+        TrancheRoom(tranche_id="SURE-BTC", capital_nano=capital, coverage_nano=coverage), read_rules(DEFAULT_PARAMS)
+    )
+
+
 def test_documented_capacity_examples() -> None:
     ton = 10**9
-    assert capacity(1000 * ton, 500 * ton, MAX_UTILIZATION).available_nano == 450 * ton
-    room = capacity(1000 * ton, 800 * ton, MAX_UTILIZATION)
+    assert capacity(1000 * ton, 500 * ton).available_nano == 450 * ton
+    room = capacity(1000 * ton, 800 * ton)
     assert 100 * ton <= room.available_nano < 200 * ton
     assert room.binding_limit == "max_utilization"
-    assert capacity(0, 0, MAX_UTILIZATION).available_nano == 0
+    assert capacity(0, 0).available_nano == 0
 
 
 @given(nano, nano)
 def test_capacity_fills_to_exactly_the_cap(capital: int, coverage: int) -> None:
-    room = capacity(capital, coverage, MAX_UTILIZATION).available_nano
+    room = capacity(capital, coverage).available_nano
     assert room >= 0
     if room:
         assert (coverage + room) * 100 <= capital * 95 < (coverage + room + 1) * 100

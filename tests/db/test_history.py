@@ -15,7 +15,7 @@ from db.chain_story import FACTORY, START_TIME, TON, cut, deposit, legal_transac
 from db.servers import DatabaseServer
 from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import BeforeHistory, InTheFuture, NotReady
-from tonsurance.core.events import VAULT_KIND, CoverageChanged, DecodedTransaction, LossAbsorbed, Paused
+from tonsurance.core.events import VAULT_KINDS, CoverageChanged, DecodedTransaction, LossAbsorbed, Paused
 from tonsurance.core.ledger import Totals, entries_of, post
 from tonsurance.core.moments import Moment
 from tonsurance.core.params import DEFAULT_PARAMS
@@ -206,7 +206,7 @@ async def test_the_past_is_found_by_index_among_100_000_rows(database: str) -> N
             (history.SELECT_TRANCHES_AT_TIME, datetime.fromtimestamp(10_000, UTC)),
         ):
             plan = await conn.fetch(
-                f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {sql}", "main", list(TRANCHE_IDS), value, VAULT_KIND
+                f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {sql}", "main", list(TRANCHE_IDS), value, list(VAULT_KINDS)
             )
             text = "\n".join(row[0] for row in plan)
             assert "Seq Scan on tranche_utilization_history" not in text, text

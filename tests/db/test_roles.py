@@ -29,9 +29,11 @@ EDIT = "SELECT INSERT UPDATE"
 RIGHTS: dict[str, tuple[str, str, str]] = {
     # relation: (ingest, api, admin)
     "admin_users": ("", "", EDIT),
+    "alert_evaluations": (EDIT, READ, ""),
     "blockchain_events": (WRITE, READ, READ),
     "blockchain_quarantine": (WRITE, READ, READ),
     "blockchain_sync_state": (READ, READ, READ),
+    "capacity_reservations": (ALL, READ, READ),
     "config_access_log": ("INSERT", WRITE, WRITE),
     "config_audit_log": ("", "", WRITE),
     "config_changes": ("", "", EDIT),
@@ -40,19 +42,28 @@ RIGHTS: dict[str, tuple[str, str, str]] = {
     "config_versions": (READ, READ, WRITE),
     "dataset_coins": ("", READ, READ),
     "dataset_seeds": ("", "", WRITE),
+    "direct_updates": (WRITE, READ, READ),
     "historical_depegs": ("", READ, ALL),
-    "ledger_entries": ("", READ, READ),
+    "history_horizon": (READ, READ, READ),
+    "ledger_entries": (READ, READ, READ),
     "ledger_head": (READ, READ, READ),
     "policies": (READ, READ, READ),
+    "premium_streams": (WRITE, READ, READ),
+    "queued_updates": (EDIT, READ, READ),
+    "reservation_locks": (EDIT, "", ""),
     "revoked_tokens": ("", "", ALL),
+    "risk_alert_transitions": (WRITE, WRITE, ""),
+    "risk_alerts": (EDIT, "SELECT UPDATE", ""),
     "schema_migrations": (READ, READ, READ),
     "stress_scenarios": ("", READ, ALL),
     "tranche_utilization": (READ, READ, READ),
-    "tranche_utilization_history": ("", READ, READ),
-    "tranche_utilization_history_default": ("", "", ""),
+    "tranche_utilization_daily": (WRITE, READ, READ),
+    "tranche_utilization_history": (READ, READ, READ),
+    "tranche_utilization_history_default": (READ, "", ""),
     "v_depeg_statistics": ("", READ, READ),
     "v_recent_depegs": ("", READ, READ),
     "vaults": (READ, READ, READ),
+    "webhook_outbox": (ALL, READ, ""),
 }
 """Every table and view: a new one has no rights until its migration grants them, and needs a row here."""
 
@@ -67,6 +78,8 @@ INGEST_FUNCTIONS = {
     "add_contract",
     "record_head",
     "record_fault",
+    "make_history_month",
+    "drop_history_month",
 }
 EVERYBODYS_FUNCTIONS = {"forget_old_accesses"}
 
@@ -146,7 +159,7 @@ async def test_every_function_runs_for_those_it_is_for_and_cannot_be_led_astray(
             assert "public" not in able, row["proname"]
             if row["prosecdef"]:
                 assert row["is_owners"]
-                assert row["proconfig"] == ["search_path=public, pg_temp"], row["proname"]
+                assert "search_path=public, pg_temp" in row["proconfig"], row["proname"]
 
 
 @pytest.mark.parametrize("role", [INGEST, API, ADMIN])

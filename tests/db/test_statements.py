@@ -9,10 +9,42 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from tonsurance.db import audits, entries, events, history, ledger, policies, postings, shadow, tranches
+from tonsurance.db import (
+    alerts,
+    audits,
+    entries,
+    events,
+    history,
+    ledger,
+    partitions,
+    policies,
+    postings,
+    reservations,
+    series,
+    shadow,
+    streams,
+    tranches,
+    webhooks,
+)
 from tonsurance.db.pool import connect
 
-_MODULES: tuple[ModuleType, ...] = (audits, entries, events, history, ledger, policies, postings, shadow, tranches)
+_MODULES: tuple[ModuleType, ...] = (
+    alerts,
+    audits,
+    entries,
+    events,
+    history,
+    ledger,
+    partitions,
+    policies,
+    postings,
+    reservations,
+    series,
+    shadow,
+    streams,
+    tranches,
+    webhooks,
+)
 _VERBS = ("SELECT", "INSERT", "UPDATE", "WITH")
 STATEMENTS = {
     f"{module.__name__.rsplit('.', 1)[-1]}.{name}": value
@@ -21,6 +53,13 @@ STATEMENTS = {
     if name.isupper() and name[0] != "_" and isinstance(value, str) and value.strip().startswith(_VERBS)
 }
 ROW_TYPES = {
+    "alerts.SELECT_ALERTS": alerts.AlertRow,
+    "alerts.SELECT_OPEN_ALERTS": alerts.AlertRow,
+    "alerts.ACKNOWLEDGE": alerts.AlertRow,
+    "alerts.SELECT_EVALUATED": alerts.Evaluated,
+    "alerts.SELECT_TRANSITIONS": alerts.TransitionRow,
+    "webhooks.CLAIM_DELIVERY": webhooks.Delivery,
+    "webhooks.SELECT_OUTBOX_COUNTS": webhooks.OutboxCounts,
     "events.SELECT_EVENTS": events.EventRow,
     "events.SELECT_EVENTS_SINCE": events.EventRow,
     "entries.SELECT_ENTRIES": entries.EntryRow,

@@ -162,9 +162,9 @@ def test_a_number_taken_from_elsewhere_is_named(source: Path) -> None:
 
 def test_a_parameter_that_nothing_reads_is_named(source: Path) -> None:
     declared = source / "tonsurance" / "core" / "parameters" / "api.py"
-    line = declared.read_text().splitlines().index('    _rate("key_rate_limit", 500, "Requests of one API key."),') + 1
-    change(declared, '"Requests of one API key."', '"Requests of one API key.", None')
-    assert f"api.py:{line}: api/key_rate_limit, declared but read nowhere" in said_of(source)
+    line = declared.read_text().splitlines().index('    _rate("quote_rate_limit", 60, "Quotes of one address."),') + 1
+    change(declared, '"Quotes of one address."', '"Quotes of one address.", None')
+    assert f"api.py:{line}: api/quote_rate_limit, declared but read nowhere" in said_of(source)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_parameter_that_nothing_reads_is_named(source: Path) -> None:
     [
         ("api/admin_parts.py", '"admin_rate_limit"', '"key_rate_limit"', "api/admin_rate_limit"),
         ("core/tiers.py", "tier{tier}_multiplier", "tier{tier}_threshold", "pricing/size_discount_tier1_multiplier"),
-        ("services/chain_params.py", '"claim_grace_s"', '"claim_grace"', "risk/claim_grace_s"),
+        ("services/chain_params.py", '"waiting_period_s"', '"waiting_period"', "risk/waiting_period_s"),
         ("core/params.py", '_take(values, "risk", "high_utilization", float)', "1.0", "risk/high_utilization"),
     ],
 )
@@ -226,24 +226,24 @@ def test_a_rule_about_a_key_that_is_not_declared_is_named(source: Path) -> None:
 
 
 NOW_READ = (
-    "def f(params): return params.value('risk', 'product_cap')",
-    "KEYS = ('product_cap',)\ndef f(params): return [params.value('risk', key) for key in KEYS]",
-    "def get(params, key): return params.value('risk', key)\ndef f(params): return get(params, 'product_cap')",
-    "def f(params, of): return params.value('risk', f'{of}_cap')",
+    "def f(params): return params.value('risk', 'risk_free_rate')",
+    "KEYS = ('risk_free_rate',)\ndef f(params): return [params.value('risk', key) for key in KEYS]",
+    "def get(params, key): return params.value('risk', key)\ndef f(params): return get(params, 'risk_free_rate')",
+    "def f(params, of): return params.value('risk', f'{of}_free_rate')",
 )
 
 
 @pytest.mark.parametrize("code", NOW_READ)
 def test_a_parameter_that_is_read_now_and_still_marked_as_awaited_is_named(source: Path, code: str) -> None:
     (source / "tonsurance" / "core" / "new.py").write_text(f"{code}\n")
-    assert "risk/product_cap, read now but marked as awaited by 'capacity limits'" in said_of(source)
+    assert "risk/risk_free_rate, read now but marked as awaited by 'risk engine'" in said_of(source)
 
 
 def test_a_feature_that_is_not_in_the_list_and_one_that_nobody_awaits_are_named(source: Path) -> None:
     declared = source / "tonsurance" / "core" / "parameters"
     change(declared / "api.py", '= "rate limits"', '= "rate limit"')
     said = said_of(source)
-    assert "api/key_rate_limit, awaited by 'rate limit', which AWAITED does not list" in said
+    assert "api/quote_rate_limit, awaited by 'rate limit', which AWAITED does not list" in said
     lines = (declared / "registry.py").read_text().splitlines()
     at = lines.index('    "rate limits",') + 1
     assert f"registry.py:{at}: 'rate limits', a feature that no parameter waits for" in said

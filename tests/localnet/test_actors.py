@@ -11,7 +11,6 @@ import pytest
 from tonsurance.chain.decode import Decoder
 from tonsurance.chain.layout import load_layout
 from tonsurance.chain.messages import Op
-from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.events import (
     FACTORY_KIND,
     VAULT_KIND,
@@ -22,6 +21,7 @@ from tonsurance.core.events import (
     PolicyCreated,
     PolicyExpired,
 )
+from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.localnet.actors import Actors
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.deploy import deploy_contracts

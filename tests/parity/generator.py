@@ -19,8 +19,8 @@ from parity.pair_run import ALL, FACTORY, VAULT, Action, PairRun
 from parity.vault_model import COVERS, MAX_UTILIZATION, Backed
 from tonsurance.chain.deployment import DAY_S, VaultTerms
 from tonsurance.chain.messages import DEPOSIT_GAS, SIMPLE_GAS, Op, Quote
-from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.claims import window_at
+from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.core.waterfall import earn
 

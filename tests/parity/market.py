@@ -10,8 +10,8 @@ from parity.ideal import IdealVault
 from parity.vault_model import BACK_GAS, COVERS, DEPOSIT_GAS, MAX_UTILIZATION, PREMIUMS, Row, VaultModel
 from parity.wires import Effects, Message, Refused
 from tonsurance.chain.deployment import VaultTerms
-from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.events import EpochStarted, LossAbsorbed
+from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.core.waterfall import earn, split
 

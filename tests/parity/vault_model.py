@@ -9,7 +9,6 @@ import msgspec
 
 from parity.wires import UNKNOWN_OP, Effects, Message, Out, Refused, refuse_if
 from tonsurance.chain.deployment import VaultTerms
-from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.catalog import TRANCHES
 from tonsurance.core.claims import (
     BreakerWindow,
@@ -37,6 +36,7 @@ from tonsurance.core.events import (
     WithdrawalMade,
     WithdrawalRequested,
 )
+from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.core.waterfall import Stream, add_premium, amount_for, earn, mint, split

@@ -32,6 +32,7 @@ LEDGER_TABLES = (
     "tranche_utilization_history",
     "blockchain_sync_state",
     "policies",
+    "premium_streams",
 )
 
 

@@ -33,7 +33,7 @@ def make_snapshot(capital_ton: int, coverage_ton: int) -> Snapshot:
     )
     state = LedgerState(version=1, read_at=0.0, tranches=rows, contracts=(), last_event_id=0)
     figures = tuple(compute_figures(row, DEFAULT_PARAMS) for row in rows)
-    return Snapshot(state=state, params_version=1, tranches=figures)
+    return Snapshot(vault_id="main", state=state, params_version=1, tranches=figures)
 
 
 def compute(new: Params, snapshot: Snapshot | None) -> dict[str, Any]:
@@ -54,10 +54,10 @@ def test_nothing_changes_when_nothing_is_changed() -> None:
     assert not any(row["changed"] for row in effects["apy"]["tranches"])
     assert all(row["before"] == row["after"] for row in effects["apy"]["tranches"])
     assert effects["alerts"]["would_open"] == effects["alerts"]["would_close"] == []
-    assert len(effects["alerts"]["stay_open"]) == 2 * len(TRANCHE_IDS)
+    assert len(effects["alerts"]["stay_open"]) == 3 * len(TRANCHE_IDS)
 
 
-@pytest.mark.parametrize(("coverage", "alerts"), [(500, 0), (899, 0), (900, 1), (910, 2), (950, 3), (2000, 3)])
+@pytest.mark.parametrize(("coverage", "alerts"), [(500, 0), (850, 0), (851, 1), (900, 2), (910, 3), (2000, 3)])
 def test_alerts_are_the_thresholds_a_tranche_is_beyond(coverage: int, alerts: int) -> None:
     found = compute(DEFAULT_PARAMS, make_snapshot(1000, coverage))["alerts"]["stay_open"]
     assert len(found) == alerts * len(TRANCHE_IDS)
@@ -65,15 +65,32 @@ def test_alerts_are_the_thresholds_a_tranche_is_beyond(coverage: int, alerts: in
 
 def test_an_insolvent_tranche_is_beyond_every_threshold_and_promises_no_apy() -> None:
     effects = compute(DEFAULT_PARAMS, make_snapshot(0, 10))
-    assert len(effects["alerts"]["stay_open"]) == 3 * len(TRANCHE_IDS)
+    assert len(effects["alerts"]["stay_open"]) == 4 * len(TRANCHE_IDS)
     assert all(row["after"] is None for row in effects["apy"]["tranches"])
 
 
 def test_a_threshold_of_collateralization_opens_its_alert() -> None:
     new = build_params({("risk", "min_collateralization"): 2.5}, 2)
     opened = compute(new, make_snapshot(1000, 500))["alerts"]["would_open"]
-    assert {breach["alert"] for breach in opened} == {"min_collateralization"}
+    assert {breach["alert"] for breach in opened} == {"Undercollateralized"}
     assert len(opened) == len(TRANCHE_IDS)
+
+
+def test_an_alert_that_a_change_leaves_within_the_hysteresis_would_not_close() -> None:
+    now = make_snapshot(1000, 920)
+    near = compute(build_params({("risk", "high_utilization"): 0.93}, 2), now)["alerts"]
+    assert "High_Utilization" not in {breach["alert"] for breach in near["would_close"]}
+    far = compute(build_params({("risk", "high_utilization"): 0.945}, 2), now)["alerts"]
+    assert {breach["alert"] for breach in far["would_close"]} == {"High_Utilization"}
+
+
+def test_an_alert_of_another_severity_is_shown_as_a_change() -> None:
+    values = {("risk", "high_utilization"): 0.9, ("risk", "max_utilization"): 0.91}
+    changed = compute(build_params(values, 2), make_snapshot(1000, 920))["alerts"]
+    assert {(breach["alert"], breach["severity"]) for breach in changed["would_change"]} == {
+        ("High_Utilization", "Critical")
+    }
+    assert changed["would_open"] == changed["would_close"] == []
 
 
 def test_features_that_are_not_there_say_so_and_can_be_added() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -74,8 +75,8 @@ async def test_a_healthy_system_is_all_well(database: str, healthy: Connection, 
         found = await examine(patient, CHECKS)
     await ledger.close()
     assert [diagnosis for diagnosis in found if not diagnosis.ok] == []
-    assert len(found) == 11
-    assert describe(found)[-1] == "11 checks, all well."
+    assert len(found) == 13
+    assert describe(found)[-1] == "13 checks, all well."
     rows = msgspec.json.decode(encode(found))
     assert all(set(row) == {"check", "ok", "finding", "advice"} for row in rows)
 
@@ -200,5 +201,40 @@ async def test_what_is_gone_around_it_is_told(database: str, healthy: Connection
         pids={"daemon": 2**22 + 1},
     )
     faults = await faults_of(patient)
-    assert set(faults) == {"TON API", "API", "configuration cache", "processes"}
+    assert set(faults) == {"TON API", "API", "configuration cache", "tranche cache", "processes"}
     assert "daemon" in faults["processes"].finding
+
+
+async def test_a_cache_that_always_misses_is_told(database: str, healthy: Connection) -> None:
+    ledger = PostgresLedgerReader(database)
+    async with running_api(ledger, settings=ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=0.0)) as api:
+        for _ in range(60):
+            await api.get("/api/v1/utilization/SURE-SNR")
+        patient = Patient(dsn=database, api_url=f"http://127.0.0.1:{api.port}")
+        faults = await faults_of(patient)
+        assert "reads found fresh figures" in faults["tranche cache"].finding
+    async with running_api(ledger, settings=ApiSettings(port=0, poll_interval_s=0.05)) as api:
+        for _ in range(60):
+            await api.get("/api/v1/utilization/SURE-SNR")
+        assert "tranche cache" not in await faults_of(Patient(dsn=database, api_url=f"http://127.0.0.1:{api.port}"))
+    await ledger.close()
+
+
+async def test_capacity_that_is_too_tight_is_told_with_what_takes_it(database: str, healthy: Connection) -> None:
+    await change(database, Edit("risk", "enforce_min_collateralization", "set", True))
+    await healthy.execute(
+        "UPDATE tranche_utilization SET coverage_sold_nanoton = $1, utilization_ratio = 0.94, utilization_raw = 0.94,"
+        " current_apy = 9.8226 WHERE tranche_id = 'SURE-SNR'",
+        94 * TON,
+    )
+    faults = await faults_of(Patient(dsn=database))
+    assert "SURE-SNR refuses because of min_collateralization" in faults["capacity"].finding
+    await change(database, Edit("risk", "enforce_min_collateralization", "set", False))
+    assert "capacity" not in await faults_of(Patient(dsn=database))
+
+
+@pytest.mark.parametrize("ahead", [5.0, -5.0])
+async def test_a_clock_that_is_off_is_told(database: str, healthy: Connection, ahead: float) -> None:
+    [fault] = (await faults_of(Patient(dsn=database, clock=lambda: time.time() + ahead))).values()
+    assert (fault.check, "differ by 5.0 s" in fault.finding) == ("clock", True)
+    assert "NTP" in fault.advice

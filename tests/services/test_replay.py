@@ -23,7 +23,7 @@ from tonsurance.services.replay import Replay, replay_ledger
 from tonsurance.services.verdicts import describe_replay
 
 EVENTS = 220
-TABLES = ["ledger_entries", "tranche_utilization", "tranche_utilization_history", "policies"]
+TABLES = ["ledger_entries", "tranche_utilization", "tranche_utilization_history", "policies", "premium_streams"]
 
 
 def hush(line: str) -> None:

@@ -33,6 +33,7 @@ STATUS_BY_CODE = {
     "unknown_parameter": 404,
     "unknown_version": 404,
     "unknown_change": 404,
+    "unknown_alert": 404,
     "unknown_entry": 404,
     "parameter_exists": 409,
     "entry_exists": 409,

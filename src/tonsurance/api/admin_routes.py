@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from litestar import Request, Router
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from tonsurance.api import admin, admin_changes, admin_datasets, admin_people
 from tonsurance.api.admin_errors import answer_admin_error, answer_admin_http_error
@@ -23,6 +24,34 @@ BEARER = "bearer"
 """Name of the security scheme in the OpenAPI document."""
 
 
+ADMIN_ROUTES = (
+    admin.list_config,
+    admin.list_category,
+    admin.get_config,
+    admin.put_config,
+    admin.post_config,
+    admin.delete_config,
+    admin.reload_config,
+    admin.get_stats,
+    admin.get_audit,
+    admin_changes.list_versions,
+    admin_changes.get_version,
+    admin_changes.get_diff,
+    admin_changes.post_rollback,
+    admin_changes.list_changes,
+    admin_changes.get_change,
+    admin_changes.post_changes,
+    admin_changes.approve_change,
+    admin_changes.reject_change,
+    admin_changes.cancel_change,
+    admin_people.list_users,
+    admin_people.put_user,
+    admin_people.get_whoami,
+    admin_people.revoke_token,
+    *admin_datasets.ROUTES,
+)
+
+
 class AdminParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the admin API is made of."""
 
@@ -34,6 +63,11 @@ class AdminParts(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_admin_router(parts: AdminParts) -> Router:
     """All routes below /admin."""
+    return make_guarded_router(parts, "/admin", ADMIN_ROUTES, "admin")
+
+
+def make_guarded_router(parts: AdminParts, path: str, route_handlers: Sequence[HTTPRouteHandler], tag: str) -> Router:
+    """Routes that want a token, with the errors and limits of the admin API."""
 
     # A function, because the framework copies any other object once for each route, and each copy would count alone.
     async def check_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -49,33 +83,8 @@ def make_admin_router(parts: AdminParts) -> Router:
         return caller_of(request)
 
     return Router(
-        path="/admin",
-        route_handlers=[
-            admin.list_config,
-            admin.list_category,
-            admin.get_config,
-            admin.put_config,
-            admin.post_config,
-            admin.delete_config,
-            admin.reload_config,
-            admin.get_stats,
-            admin.get_audit,
-            admin_changes.list_versions,
-            admin_changes.get_version,
-            admin_changes.get_diff,
-            admin_changes.post_rollback,
-            admin_changes.list_changes,
-            admin_changes.get_change,
-            admin_changes.post_changes,
-            admin_changes.approve_change,
-            admin_changes.reject_change,
-            admin_changes.cancel_change,
-            admin_people.list_users,
-            admin_people.put_user,
-            admin_people.get_whoami,
-            admin_people.revoke_token,
-            *admin_datasets.ROUTES,
-        ],
+        path=path,
+        route_handlers=route_handlers,
         guards=[check_caller],
         before_request=check_body,
         dependencies={
@@ -88,7 +97,7 @@ def make_admin_router(parts: AdminParts) -> Router:
         cache_control=None,
         response_headers={"Cache-Control": "no-store"},
         security=[{BEARER: []}],
-        tags=["admin"],
+        tags=[tag],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Litestar, MediaType
+from litestar import Litestar, MediaType, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -11,12 +11,13 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from tonsurance import __version__
-from tonsurance.api import health, policies, v1, v2
-from tonsurance.api.admin_routes import BEARER, AdminParts, make_admin_router
+from tonsurance.api import alerts, capacity, health, history, policies, v1, v2
+from tonsurance.api.admin_routes import BEARER, AdminParts, make_admin_router, make_guarded_router
 from tonsurance.api.edge import Edge
 from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
 from tonsurance.api.injected import Services
 from tonsurance.api.page import page_routes
+from tonsurance.api.reservations import WriteParts, make_reservation_router
 from tonsurance.api.ws import Sockets
 from tonsurance.core.errors import TonsuranceError
 
@@ -27,8 +28,14 @@ strings of nanoTON. Every figure says its `as_of`, `ledger_version`, `params_ver
 Errors are problem details (RFC 9457). The WebSocket at `/ws` pushes the same figures on every commit."""
 
 
-def make_app(services: Services, admin: AdminParts | None = None) -> Litestar:
-    """The ASGI application over these services; the admin API is part of it when its parts are given."""
+def make_alert_router(admin: AdminParts) -> Router:
+    """What people with a token may do with alerts."""
+    return make_guarded_router(admin, "/api/v2/risk", [alerts.acknowledge_alert], "risk")
+
+
+def make_app(services: Services, admin: AdminParts | None = None, writes: WriteParts | None = None) -> Litestar:
+    """The ASGI application over these services; the admin API and what writes are part of it when their parts are
+    given."""
     settings = services.settings
 
     def provide_services() -> Services:
@@ -38,20 +45,26 @@ def make_app(services: Services, admin: AdminParts | None = None) -> Litestar:
         route_handlers=[
             v1.get_utilization_dashboard,
             v1.get_vault_dashboard,
+            v1.get_vaults,
             v1.get_utilization,
             v1.get_tranche_apy,
             v1.get_tranche_capacity,
+            history.get_history,
+            history.get_forecast,
+            capacity.get_policy_capacity,
             v2.get_tranches_apy,
             v2.get_events,
             v2.get_ledger_entries,
             policies.get_policy_counts,
+            alerts.get_alerts,
             health.get_health,
             health.get_live,
             health.get_ready,
             health.get_metrics,
             Sockets(services.hub, settings).route(),
             *page_routes(),
-            *([] if admin is None else [make_admin_router(admin)]),
+            *([] if admin is None else [make_admin_router(admin), make_alert_router(admin)]),
+            *([] if writes is None else [make_reservation_router(writes)]),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         exception_handlers={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TypeVar
 
 from litestar import Response
@@ -13,7 +14,9 @@ T = TypeVar("T")
 
 def snapshot_etag(snapshot: Snapshot, freshness: Freshness) -> str:
     """Weak, because the time of the answer is in its body: equal tags mean equal figures, equally fresh or stale."""
-    return f'W/"{snapshot.state.version}-{snapshot.params_version}-{"stale" if freshness.stale else "live"}"'
+    held = zlib.crc32(repr([totals.held_nano for totals in snapshot.state.tranches]).encode())
+    age = "stale" if freshness.stale else "live"
+    return f'W/"{snapshot.vault_id}-{snapshot.state.version}-{snapshot.params_version}-{held:x}-{age}"'
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:

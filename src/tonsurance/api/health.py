@@ -10,6 +10,7 @@ from tonsurance import __version__, metrics
 from tonsurance.api import wire
 from tonsurance.api.injected import Injected
 from tonsurance.api.render import show_now
+from tonsurance.services.alert_feed import AlertFeed
 from tonsurance.services.health import ContractHealth, Health
 
 
@@ -24,7 +25,7 @@ from tonsurance.services.health import ContractHealth, Health
 async def get_health(services: Injected) -> Response[wire.HealthAnswer]:
     """Every component with its reason."""
     health = services.health.check()
-    return Response(render_health(health), status_code=503 if health.status == "unhealthy" else 200)
+    return Response(render_health(health, services.alerts), status_code=503 if health.status == "unhealthy" else 200)
 
 
 @get("/health/live", summary="The process answers", tags=["health"])
@@ -53,10 +54,14 @@ async def get_metrics(services: Injected) -> Response[bytes]:
     age = services.reads.freshness.age_s
     if age is not None:
         metrics.SNAPSHOT_AGE_SECONDS.set(age)
+    cache = services.reads.statistics
+    metrics.CACHE_HITS.set(cache.hits)
+    metrics.CACHE_MISSES.set(cache.misses)
+    metrics.CACHE_SIZE.set(cache.size)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def render_health(health: Health) -> wire.HealthAnswer:
+def render_health(health: Health, alerts: AlertFeed | None) -> wire.HealthAnswer:
     """The service's picture as the API shows it."""
     age = health.freshness.age_s
     return wire.HealthAnswer(
@@ -71,8 +76,14 @@ def render_health(health: Health) -> wire.HealthAnswer:
         snapshot_age_s=None if age is None else round(age, 3),
         stale=health.freshness.stale,
         ledger_version=None if health.ledger_version is None else str(health.ledger_version),
+        alerts=None if alerts is None else _render_alerts(alerts),
         timestamp=show_now(),
     )
+
+
+def _render_alerts(alerts: AlertFeed) -> wire.AlertHealthOut | None:
+    found = alerts.open_or_none
+    return None if found is None else wire.AlertHealthOut(open=len(found.alerts), critical=found.critical)
 
 
 def _render_contract(contract: ContractHealth) -> wire.ContractOut:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import msgspec
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter, PathParameter, SkipValidation
+from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidation
 
 from tonsurance.api.settings import ApiSettings
+from tonsurance.services.alert_feed import AlertFeed
 from tonsurance.services.health import HealthReads
+from tonsurance.services.history_reads import HistoryReads
 from tonsurance.services.hub import Hub
 from tonsurance.services.ports import LedgerReader
 from tonsurance.services.tranche_reads import TrancheReads
@@ -23,6 +25,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthReads
     hub: Hub
     settings: ApiSettings
+    alerts: AlertFeed | None = None
+    history: HistoryReads | None = None
 
 
 Injected = NamedDependency[SkipValidation[Services]]
@@ -32,6 +36,12 @@ TrancheInPath = Annotated[
         description="A tranche: `SURE-BTC`, `SURE-SNR`, `SURE-MEZZ`, `SURE-JNR`, `SURE-JNR+` "
         "(also written `SURE-JNR%2B`) or `SURE-EQT`; the key form (`SURE_JNR_PLUS`) is read too.",
         max_length=1000,
+    ),
+]
+VaultInQuery = Annotated[
+    str | None,
+    QueryParameter(
+        name="vault_id", description="A vault of `/api/v1/vaults`; the first one when left out.", max_length=100
     ),
 ]
 IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="ETag of the copy you have.")]

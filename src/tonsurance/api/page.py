@@ -13,6 +13,7 @@ from tonsurance.api.injected import IfNoneMatch
 
 MODULES = (
     "activity",
+    "alerts",
     "app",
     "cards",
     "catalog",

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from tonsurance.api import wire
+from tonsurance.core.capacity import Capacity
 from tonsurance.core.catalog import TRANCHE_IDS, Tranche
 from tonsurance.core.tranches import apy_percent
 from tonsurance.core.units import ton_from_nano
 from tonsurance.services.ports import PostedEntry, PostedEvent, TrancheTotals
-from tonsurance.services.tranche_reads import Freshness, Snapshot, TrancheFigures
+from tonsurance.services.tranche_reads import Freshness, Snapshot, TrancheFigures, TrancheReads
 
 CURVE_STEPS = 40
 
@@ -72,6 +73,11 @@ def _tranche_fields(figures: TrancheFigures) -> dict[str, Any]:
         "tranche": totals.tranche_id,
         "current_apy": figures.current_apy_pct,
         "apy": figures.current_apy_pct,
+        "funded_apy": totals.paid.funded_pct,
+        "realised_apy": totals.paid.realised_pct,
+        "realised_window_days": totals.paid.window_days,
+        "share_price_before": totals.paid.price_before,
+        "share_price": totals.paid.price_now,
         "apy_range": _apy_range(figures.tranche),
         "curve": figures.tranche.curve.value,
         "utilization": figures.used.capped,
@@ -96,7 +102,8 @@ def _tranche_fields(figures: TrancheFigures) -> dict[str, Any]:
     }
 
 
-def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, Any]:
+def provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, Any]:
+    """The fields of wire.Provenance."""
     return {
         "params_version": snapshot.params_version,
         "ledger_version": str(snapshot.state.version),
@@ -108,7 +115,20 @@ def _provenance(snapshot: Snapshot, freshness: Freshness) -> dict[str, Any]:
 
 def render_utilization(figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness) -> wire.UtilizationAnswer:
     """One tranche in full."""
-    return wire.UtilizationAnswer(**_tranche_fields(figures), **_provenance(snapshot, freshness))
+    return wire.UtilizationAnswer(**_tranche_fields(figures), **provenance(snapshot, freshness))
+
+
+def render_vaults(reads: TrancheReads) -> wire.VaultsAnswer:
+    """The first vault, then the others by name."""
+    snapshot = reads.snapshot
+    direct = snapshot.state.direct_vaults
+    return wire.VaultsAnswer(
+        vaults=tuple(
+            wire.Vault(vault_id=vault_id, source="direct" if vault_id in direct else "chain")
+            for vault_id in sorted(reads.vault_ids, key=lambda vault_id: (vault_id != reads.vault_id, vault_id))
+        ),
+        **provenance(snapshot, reads.freshness),
+    )
 
 
 def render_tranches(snapshot: Snapshot, freshness: Freshness) -> wire.TranchesAnswer:
@@ -116,7 +136,7 @@ def render_tranches(snapshot: Snapshot, freshness: Freshness) -> wire.TranchesAn
     return wire.TranchesAnswer(
         tranches=tuple(wire.TrancheFields(**_tranche_fields(figures)) for figures in snapshot.tranches),
         as_of=render_as_of(snapshot.latest),
-        **_provenance(snapshot, freshness),
+        **provenance(snapshot, freshness),
     )
 
 
@@ -132,6 +152,9 @@ def render_apy(
         tranche=tranche.tranche_id,
         apy=apy,
         current_apy=figures.current_apy_pct,
+        funded_apy=figures.totals.paid.funded_pct,
+        realised_apy=figures.totals.paid.realised_pct,
+        realised_window_days=figures.totals.paid.window_days,
         basis="current" if current else "curve",
         kind="target",
         utilization=figures.used.capped if at is None else at,
@@ -141,7 +164,7 @@ def render_apy(
         curve=tranche.curve.value,
         curve_points=curve_points(tranche),
         as_of=render_as_of(figures.totals) if current else None,
-        **_provenance(snapshot, freshness),
+        **provenance(snapshot, freshness),
     )
 
 
@@ -153,32 +176,40 @@ def curve_points(tranche: Tranche) -> tuple[tuple[float, float], ...]:
 def render_capacity(figures: TrancheFigures, snapshot: Snapshot, freshness: Freshness) -> wire.CapacityAnswer:
     """Room for new cover with every limit."""
     totals, room = figures.totals, figures.room
-    values = {"max_utilization": figures.thresholds.max_utilization}
     return wire.CapacityAnswer(
         tranche_id=totals.tranche_id,
         tranche=totals.tranche_id,
         available_ton=ton_from_nano(room.available_nano),
         available_nanoton=str(room.available_nano),
         binding_limit=room.binding_limit,
-        limits=tuple(
-            wire.LimitOut(
-                name=limit.name,
-                limit=values[limit.name],
-                headroom_ton=ton_from_nano(limit.headroom_nano),
-                headroom_nanoton=str(limit.headroom_nano),
-                binding=limit.name == room.binding_limit,
-            )
-            for limit in room.limits
-        ),
+        limits=render_limits(room),
         total_capital_ton=ton_from_nano(totals.capital_nano),
         total_capital_nanoton=str(totals.capital_nano),
         coverage_sold_ton=ton_from_nano(totals.coverage_nano),
         coverage_sold_nanoton=str(totals.coverage_nano),
+        reserved_ton=ton_from_nano(totals.held_nano),
+        reserved_nanoton=str(totals.held_nano),
         utilization=figures.used.capped,
         utilization_raw=figures.used.raw,
         insolvent=figures.used.insolvent,
         as_of=render_as_of(totals),
-        **_provenance(snapshot, freshness),
+        **provenance(snapshot, freshness),
+    )
+
+
+def render_limits(room: Capacity) -> tuple[wire.LimitOut, ...]:
+    """Every limit; the one that binds is the first of the least head-room."""
+    binding = next(place for place, limit in enumerate(room.limits) if limit.headroom_nano == room.available_nano)
+    return tuple(
+        wire.LimitOut(
+            name=limit.name,
+            tranche_id=limit.tranche_id,
+            limit=limit.ratio,
+            headroom_ton=ton_from_nano(limit.headroom_nano),
+            headroom_nanoton=str(limit.headroom_nano),
+            binding=place == binding,
+        )
+        for place, limit in enumerate(room.limits)
     )
 
 

@@ -7,30 +7,40 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from litestar.types import ASGIApp
 
 from tonsurance import log
-from tonsurance.api import render
+from tonsurance.api import alert_render, render
 from tonsurance.api.admin_parts import AdminWiring
 from tonsurance.api.admin_routes import AdminParts
 from tonsurance.api.app import make_app
 from tonsurance.api.injected import Services
+from tonsurance.api.reservations import WriteParts
 from tonsurance.api.settings import ApiSettings
+from tonsurance.api.write_parts import WriteWiring
+from tonsurance.bus.notify import ALERTS as ALERTS_NOTIFIED
 from tonsurance.bus.notify import Listener
 from tonsurance.core.errors import DependencyError
 from tonsurance.core.params import Params
 from tonsurance.db.roles import ROLE_OF
+from tonsurance.services.alert_feed import AlertFeed
+from tonsurance.services.alert_records import AlertRecords
 from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.health import HealthReads
+from tonsurance.services.history_reads import HistoryReads
 from tonsurance.services.hub import Hub
-from tonsurance.services.ledger_reads import PostgresLedgerReader
+from tonsurance.services.lazy_pool import LazyPool
+from tonsurance.services.ledger_reads import DEFAULT_WINDOW_DAYS, PostgresLedgerReader
 from tonsurance.services.live_feed import LiveFeed, Renderers
 from tonsurance.services.loop import every
 from tonsurance.services.ports import LedgerReader
 from tonsurance.services.tranche_reads import Snapshot, TrancheReads
+
+if TYPE_CHECKING:  # Redis is imported only where it is used
+    from tonsurance.services.shared_redis import SharedRedis
 
 logger = log.get("api")
 
@@ -103,12 +113,16 @@ class ApiParts:
         settings: ApiSettings,
         params: Params,
         make_admin: Callable[[TrancheReads], AdminParts] | None = None,
+        alerts: AlertRecords | None = None,
+        writes: WriteParts | None = None,
+        history: LazyPool | None = None,
     ) -> None:
         self.settings = settings
         self.reads = TrancheReads(ledger, params, vault_id=settings.vault_id, stale_after_s=settings.stale_after_s)
         self.health = HealthReads(self.reads, quiet_after_s=settings.quiet_after_s)
         self.hub = Hub()
         self.feed = LiveFeed(self.reads, ledger, self.hub, self._renderers())
+        self.alerts = None if alerts is None else self._make_alert_feed(alerts)
         self.app = make_app(
             Services(
                 reads=self.reads,
@@ -116,9 +130,18 @@ class ApiParts:
                 health=self.health,
                 hub=self.hub,
                 settings=settings,
+                alerts=self.alerts,
+                history=None if history is None else HistoryReads(history, self.reads),
             ),
             None if make_admin is None else make_admin(self.reads),
+            writes,
         )
+
+    def _make_alert_feed(self, records: AlertRecords) -> AlertFeed:
+        render_told, render_state = alert_render.transition_message, alert_render.state_message
+        feed = AlertFeed(records, self.hub, transition=render_told, state=render_state)
+        self.health.watch_alerts(feed.trouble)
+        return feed
 
     def _renderers(self) -> Renderers:
         def render_snapshot(snapshot: Snapshot) -> dict[str, object]:
@@ -148,6 +171,8 @@ async def run_api(
 
     async def publish_state() -> None:
         parts.feed.publish_state()
+        if parts.alerts is not None:
+            parts.alerts.publish_state()
 
     tasks = [
         asyncio.create_task(
@@ -162,6 +187,7 @@ async def run_api(
         ),
         asyncio.create_task(every(settings.full_state_interval_s, publish_state, stop=stop, name="full state")),
         asyncio.create_task(server.serve(sockets=[listener])),
+        *(asyncio.create_task(task) for task in _follow_alerts(parts, stop)),
         *(asyncio.create_task(task) for task in beside),
     ]
     stopping = asyncio.create_task(stop.wait())
@@ -172,6 +198,14 @@ async def run_api(
         await parts.hub.drain(timeout_s=DRAIN_TIMEOUT_S)
         server.should_exit = True
         await asyncio.gather(stopping, *tasks)
+
+
+def _follow_alerts(parts: ApiParts, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+    feed = parts.alerts
+    if feed is None:
+        return []
+    pause = parts.settings.poll_interval_s
+    return [every(pause, feed.refresh, stop=stop, wake=feed.wake, name="alerts", max_backoff_s=MAX_BACKOFF_S)]
 
 
 @contextlib.contextmanager
@@ -189,7 +223,12 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
 
 
 async def serve_api(
-    dsn: str, settings: ApiSettings, params: Params | ConfigLoader, admin: AdminWiring | None = None
+    dsn: str,
+    settings: ApiSettings,
+    params: Params | ConfigLoader,
+    admin: AdminWiring | None = None,
+    writes: WriteWiring | None = None,
+    shared: SharedRedis | None = None,
 ) -> None:
     """One API process over the ledger at `dsn`, until SIGTERM or SIGINT.
 
@@ -197,7 +236,7 @@ async def serve_api(
     the address to listen on cannot be had.
     """
     with stop_on_signals() as stop:
-        await serve_api_until(dsn, settings, params, stop, admin)
+        await serve_api_until(dsn, settings, params, stop, admin, writes, shared)
 
 
 async def serve_api_until(
@@ -206,30 +245,67 @@ async def serve_api_until(
     params: Params | ConfigLoader,
     stop: asyncio.Event,
     admin: AdminWiring | None = None,
+    writes: WriteWiring | None = None,
+    shared: SharedRedis | None = None,
 ) -> None:
     """Like serve_api, until `stop` is set."""
     listener = bind_socket(settings)
-    ledger = PostgresLedgerReader(dsn, pool_size=settings.pool_size)
+    ledger = PostgresLedgerReader(
+        dsn,
+        pool_size=settings.pool_size,
+        window_days=lambda: _window_days(params),
+        shared=None if shared is None else shared.cache,
+    )
+    past = LazyPool(dsn, max_size=2, application_name="tonsurance api history", role=ROLE_OF["api"])
+    alerts = AlertRecords(LazyPool(dsn, max_size=2, application_name="tonsurance api alerts", role=ROLE_OF["api"]))
     wake = asyncio.Event()
     commits = Listener(dsn, lambda _version: wake.set(), role=ROLE_OF["api"])
     try:
         logger.info("serving", host=settings.host, port=listener.getsockname()[1])
         now = params if isinstance(params, Params) else params.params
-        parts = ApiParts(ledger, settings, now, None if admin is None else admin.make)
+        writing = None if writes is None else writes.make(wake.set)
+        parts = ApiParts(ledger, settings, now, None if admin is None else admin.make, alerts, writing, past)
+        beside = [commits.run(stop), hear_alerts(dsn, parts).run(stop)]
+        if shared is not None:
+            cache = shared.cache
+            parts.health.watch_redis(lambda: cache.degraded)
+            beside.append(shared.listen(lambda _version: wake.set(), stop))
         if isinstance(params, ConfigLoader):
             loader = params
             loader.subscribe(lambda new: _use_params(parts, new, wake))
             parts.health.watch_configuration(lambda: loader.degraded)
             await loader.start()
-        await run_api(parts, listener, stop=stop, wake=wake, beside=[commits.run(stop)])
+        await run_api(parts, listener, stop=stop, wake=wake, beside=beside)
     finally:
         listener.close()
         if isinstance(params, ConfigLoader):
             await params.close()
         if admin is not None:
             await admin.close()
+        if writes is not None:
+            await writes.close()
+        if shared is not None:
+            await shared.close()
+        await alerts.close()
+        await past.close()
         await ledger.close()
     logger.info("stopped")
+
+
+def hear_alerts(dsn: str, parts: ApiParts) -> Listener:
+    """Has alerts read as soon as something happened to one."""
+
+    def wake(_version: int | None) -> None:
+        if parts.alerts is not None:
+            parts.alerts.wake.set()
+
+    return Listener(dsn, wake, channel=ALERTS_NOTIFIED, role=ROLE_OF["api"])
+
+
+def _window_days(params: Params | ConfigLoader) -> int:
+    now = params if isinstance(params, Params) else params.params
+    days = now.value("risk", "realised_apy_window_days")
+    return days if isinstance(days, int) else DEFAULT_WINDOW_DAYS
 
 
 def _use_params(parts: ApiParts, params: Params, wake: asyncio.Event) -> None:

@@ -15,7 +15,7 @@ from tonsurance.api.v1 import BAD_INPUT, NOT_MODIFIED, NOT_READY, answer_tranche
 from tonsurance.chain.addresses import parse_address
 from tonsurance.core.catalog import parse_tranche_id
 from tonsurance.core.errors import InputError
-from tonsurance.core.events import EVENT_TYPES
+from tonsurance.core.events import POSTED_TYPES
 from tonsurance.core.units import BIGINT_MAX
 from tonsurance.services.ports import EntryQuery, EventQuery
 
@@ -57,7 +57,7 @@ async def get_events(
     ] = None,
     event_type: Annotated[
         str | None,
-        QueryParameter(name="type", description=f"Only this type: {', '.join(EVENT_TYPES)}.", max_length=100),
+        QueryParameter(name="type", description=f"Only this type: {', '.join(POSTED_TYPES)}.", max_length=100),
     ] = None,
     transaction: Annotated[
         str | None,
@@ -73,8 +73,8 @@ async def get_events(
     order: Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or newest first.")] = "asc",
 ) -> wire.EventsAnswer:
     """One page of events."""
-    if event_type is not None and event_type not in EVENT_TYPES:
-        raise InputError(f"Unknown event type: {event_type[:64]}", advice=f"Valid types: {', '.join(EVENT_TYPES)}.")
+    if event_type is not None and event_type not in POSTED_TYPES:
+        raise InputError(f"Unknown event type: {event_type[:64]}", advice=f"Valid types: {', '.join(POSTED_TYPES)}.")
     query = EventQuery(
         contract=None if contract is None else parse_address(contract),
         event_type=event_type,

@@ -20,6 +20,26 @@ TargetApy = Annotated[
         examples=[8.5474],
     ),
 ]
+FundedApy = Annotated[
+    float | None,
+    Meta(
+        description="What the premiums now being earned pay in a year over the capital, in percent; 0 when none is, "
+        "null without capital and while the cover of a new premium is not known yet.",
+        examples=[3.2],
+    ),
+]
+RealisedApy = Annotated[
+    float | None,
+    Meta(
+        description="What a share gained over `realised_window_days`, as a percentage a year; null without two "
+        "prices a day apart and when shares became void between them.",
+        examples=[4.1],
+    ),
+]
+RealisedWindow = Annotated[
+    float | None, Meta(description="Days between the two share prices of `realised_apy`.", examples=[30.2])
+]
+SharePriceNano = Annotated[float | None, Meta(description="nanoTON of a share.", examples=[1.0034])]
 UtilizationShown = Annotated[
     float, Meta(description="Cover over capital, 0 to 1, capped at 1; 0 when both are 0.", examples=[0.5], ge=0, le=1)
 ]
@@ -67,6 +87,11 @@ class TrancheFields(Out, frozen=True, kw_only=True):
     tranche: TrancheId
     current_apy: TargetApy
     apy: TargetApy
+    funded_apy: FundedApy
+    realised_apy: RealisedApy
+    realised_window_days: RealisedWindow
+    share_price_before: SharePriceNano
+    share_price: SharePriceNano
     apy_range: ApyRange
     curve: Annotated[str, Meta(description="Shape of the bonding curve.", examples=["LOGARITHMIC"])]
     utilization: UtilizationShown
@@ -119,6 +144,22 @@ class TranchesAnswer(Provenance, frozen=True, kw_only=True):
     as_of: AsOf
 
 
+class Vault(Out, frozen=True, kw_only=True):
+    """A vault, and what moves it."""
+
+    vault_id: Annotated[str, Meta(examples=["main"])]
+    source: Annotated[
+        Literal["chain", "direct"],
+        Meta(description="`chain`: events of its contract. `direct`: API calls.", examples=["chain"]),
+    ]
+
+
+class VaultsAnswer(Provenance, frozen=True, kw_only=True):
+    """All vaults that have figures, the first one first."""
+
+    vaults: tuple[Vault, ...]
+
+
 class ApyAnswer(Provenance, frozen=True, kw_only=True):
     """Target APY of a tranche: now, or its bonding curve at a point the caller chose."""
 
@@ -126,6 +167,9 @@ class ApyAnswer(Provenance, frozen=True, kw_only=True):
     tranche: TrancheId
     apy: TargetApy
     current_apy: TargetApy
+    funded_apy: FundedApy
+    realised_apy: RealisedApy
+    realised_window_days: RealisedWindow
     basis: Annotated[
         Literal["current", "curve"],
         Meta(description="`current`: the tranche now. `curve`: only the curve at the utilisation asked for."),
@@ -146,6 +190,9 @@ class LimitOut(Out, frozen=True, kw_only=True):
     """One limit on new cover and the room it leaves."""
 
     name: Annotated[str, Meta(examples=["max_utilization"])]
+    tranche_id: Annotated[
+        str | None, Meta(description="Whose limit it is; null: the whole vault's.", examples=["SURE-SNR"])
+    ]
     limit: Annotated[float, Meta(description="The limit itself, as a ratio.", examples=[0.95])]
     headroom_ton: Ton
     headroom_nanoton: NanoTon
@@ -165,9 +212,30 @@ class CapacityAnswer(Provenance, frozen=True, kw_only=True):
     total_capital_nanoton: NanoTon
     coverage_sold_ton: Ton
     coverage_sold_nanoton: NanoTon
+    reserved_ton: Annotated[float, Meta(description="Held by open reservations, in TON.", examples=[12.5])]
+    reserved_nanoton: NanoTon
     utilization: UtilizationShown
     utilization_raw: UtilizationRaw
     insolvent: Insolvent
+    as_of: AsOf
+
+
+class PolicyCapacityAnswer(Provenance, frozen=True, kw_only=True):
+    """The largest policy the vault can back now, every part within its tranche. A hint, as above."""
+
+    vault_id: Annotated[str, Meta(examples=["main"])]
+    coverage_type: Annotated[str | None, Meta(description="null when no product was named.", examples=["depeg"])]
+    chain: Annotated[str | None, Meta(examples=["Ethereum"])]
+    stablecoin: Annotated[str | None, Meta(examples=["USDC"])]
+    available_ton: Ton
+    available_nanoton: NanoTon
+    binding_limit: Annotated[str, Meta(examples=["max_policy_percent"])]
+    binding_tranche: Annotated[
+        str | None, Meta(description="null when a limit of the vault binds.", examples=["SURE-EQT"])
+    ]
+    limits: Annotated[
+        tuple[LimitOut, ...], Meta(description="Head-room as the policy that would use it up, also of one tranche.")
+    ]
     as_of: AsOf
 
 
@@ -262,6 +330,13 @@ class ContractOut(Out, frozen=True, kw_only=True):
     age_s: Annotated[float | None, Meta(description="Seconds since the head was last looked at; null when never.")]
 
 
+class AlertHealthOut(Out, frozen=True, kw_only=True):
+    """How many alerts are open. They say nothing of the service: it may be well while a tranche is not."""
+
+    open: Annotated[int, Meta(ge=0, examples=[2])]
+    critical: Annotated[int, Meta(ge=0, examples=[0])]
+
+
 class HealthAnswer(Out, frozen=True, kw_only=True):
     """How the service is, with a reason for everything that is not well."""
 
@@ -274,6 +349,7 @@ class HealthAnswer(Out, frozen=True, kw_only=True):
     snapshot_age_s: Age
     stale: Stale
     ledger_version: LedgerVersion | None
+    alerts: Annotated[AlertHealthOut | None, Meta(description="null when alerts could not be read.")]
     timestamp: Instant
 
 

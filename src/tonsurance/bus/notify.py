@@ -12,6 +12,8 @@ import msgspec
 from tonsurance import log
 
 CHANNEL = "tonsurance_ledger"
+ALERTS = "tonsurance_alerts"
+"""The same for what happens to alerts; the version is the newest transition's number."""
 
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_DELAY_S = 0.1

@@ -3,9 +3,10 @@
     TonsuranceError
       InputError                what the caller gave cannot be used; nothing was changed
         UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
-        BeforeHistory  InTheFuture
+        BeforeHistory  InTheFuture  TooManyPoints  IdempotencyConflict  VaultFollowsChain  NotInitialized
+        CapacityExceeded  UnknownReservation  ReservationEnded  QuoteNeeded  TooManyReservations
       DependencyError           something outside cannot be reached or answers wrongly; try again
-        ChainUnavailable (RateLimited)  DatabaseUnavailable (DatabaseDenied)  PostgresNotFound  NotReady
+        ChainUnavailable (RateLimited)  DatabaseUnavailable (DatabaseDenied)  PostgresNotFound  NotReady  StaleFigures
       ChainDataError            the chain's answer contradicts itself or ours
         HashMismatch  BrokenLink  HeadWentBack  NotOurContract  GetMethodFailed  DecodeError
       LedgerError               the ledger refuses; the transaction was rolled back
@@ -16,6 +17,11 @@ Each class has a stable `code` (the API and the logs show it) and its first docs
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tonsurance.core.capacity import Capacity
 
 
 class TonsuranceError(Exception):
@@ -82,6 +88,91 @@ class InTheFuture(InputError):
     code = "in_the_future"
 
 
+class TooManyPoints(InputError):
+    """So many points are not given at once."""
+
+    code = "too_many_points"
+
+    def __init__(self, most: int, coarser: str | None) -> None:
+        self.coarser = coarser
+        ask = f"Ask for resolution={coarser}, or for a shorter time." if coarser else "Ask for a shorter time."
+        super().__init__(f"At most {most:,} points are given at once. {ask}")
+
+
+class IdempotencyConflict(InputError):
+    """This key was used before for another request."""
+
+    code = "idempotency_conflict"
+
+
+class VaultFollowsChain(InputError):
+    """The vault follows its contract: its amounts move by events of the chain only."""
+
+    code = "vault_follows_chain"
+
+    def __init__(self, vault_id: str) -> None:
+        super().__init__(
+            f"Vault {vault_id} follows its contract: its amounts move by events of the chain only.",
+            advice="Hold room for a purchase with reserve_coverage, and commit it when the policy was bought.",
+        )
+
+
+class NotInitialized(InputError):
+    """The utilisation tracker is not initialised."""
+
+    code = "not_initialized"
+
+    def __init__(self) -> None:
+        super().__init__(advice="Call `await tracker.init(database_config=...)` first, or use `async with`.")
+
+
+class CapacityExceeded(InputError):
+    """There is no room for this much cover."""
+
+    code = "capacity_exceeded"
+
+    def __init__(self, asked_nano: int, capacity: Capacity) -> None:
+        self.capacity = capacity
+        """All limits with the room they leave, and the one that binds."""
+        where = f" of {capacity.binding_tranche}" if capacity.binding_tranche else ""
+        super().__init__(
+            f"{asked_nano} nanoTON of cover do not fit: {capacity.binding_limit}{where} leaves "
+            f"{capacity.available_nano} nanoTON.",
+            advice="Ask for less, or again later: the same key may be used.",
+        )
+
+
+class UnknownReservation(InputError):
+    """There is no such reservation."""
+
+    code = "unknown_reservation"
+
+
+class ReservationEnded(InputError):
+    """The reservation has ended."""
+
+    code = "reservation_ended"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"The reservation is {status}.", advice="Reserve again under a new key.")
+
+
+class QuoteNeeded(InputError):
+    """The vault follows its contract: the commit has to name the quote that is bought."""
+
+    code = "quote_needed"
+
+    def __init__(self) -> None:
+        super().__init__(advice="Give quote_id: by it the policy is recognised on chain.")
+
+
+class TooManyReservations(InputError):
+    """Too many reservations are open."""
+
+    code = "too_many_reservations"
+
+
 class UsageError(InputError):
     """The command was called wrongly."""
 
@@ -132,6 +223,12 @@ class NotReady(DependencyError):
     """There is no data to answer from yet."""
 
     code = "not_ready"
+
+
+class StaleFigures(DependencyError):
+    """The ledger could not be read for too long: there are no current figures."""
+
+    code = "stale_figures"
 
 
 class ChainDataError(TonsuranceError):

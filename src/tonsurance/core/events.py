@@ -13,6 +13,11 @@ from tonsurance.core.errors import DecodeError
 
 VAULT_KIND = "MultiTrancheVault"
 FACTORY_KIND = "PolicyFactory"
+DIRECT_KIND = "DirectVault"
+"""A vault that no contract moves: its updates are events of the pseudo-contract `direct:<vault id>`."""
+
+VAULT_KINDS = (VAULT_KIND, DIRECT_KIND)
+"""The kinds whose events move tranches; a vault has one contract of these kinds."""
 
 
 class DepositMade(msgspec.Struct, frozen=True, tag=True):
@@ -187,6 +192,14 @@ class QuoteKeySet(msgspec.Struct, frozen=True, tag=True):
     public_key: str
 
 
+class TrancheUpdated(msgspec.Struct, frozen=True, tag=True):
+    """A caller moved a tranche of a direct vault by these amounts, either may be negative."""
+
+    tranche_id: int
+    capital: int
+    coverage: int
+
+
 VaultEvent = (
     DepositMade
     | WithdrawalRequested
@@ -213,7 +226,7 @@ FactoryEvent = (
     | PayoutRefused
     | QuoteKeySet
 )
-EventBody = VaultEvent | FactoryEvent
+EventBody = VaultEvent | FactoryEvent | TrancheUpdated
 
 EVENT_TYPES: dict[str, type[EventBody]] = {
     cls.__name__: cls
@@ -242,6 +255,10 @@ EVENT_TYPES: dict[str, type[EventBody]] = {
         QuoteKeySet,
     )
 }
+"""What contracts can report, by name."""
+
+POSTED_TYPES = (*EVENT_TYPES, TrancheUpdated.__name__)
+"""Every type the event log may hold."""
 
 
 def build_event(event_type: str, fields: dict[str, object]) -> EventBody:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 
 from tonsurance.core.catalog import TRANCHE_IDS, tranche_id_on_chain
@@ -14,6 +16,7 @@ from tonsurance.core.events import (
     LossAbsorbed,
     PremiumsDistributed,
     PremiumsEarned,
+    TrancheUpdated,
     WithdrawalMade,
 )
 from tonsurance.core.units import BIGINT_MAX
@@ -51,13 +54,16 @@ def entries_of(body: EventBody) -> tuple[Entry, ...]:
             return _six(body.parts, "unearned")
         case CoverageChanged():
             return _six(body.parts, "coverage")
-        case DepositMade() | WithdrawalMade() | PremiumsEarned() | LossAbsorbed() | EpochStarted():
+        case DepositMade() | WithdrawalMade() | PremiumsEarned() | LossAbsorbed() | EpochStarted() | TrancheUpdated():
             return (_one(body, tranche_id_on_chain(body.tranche_id)),)
         case _:
             return ()
 
 
-def _one(body: DepositMade | WithdrawalMade | PremiumsEarned | LossAbsorbed | EpochStarted, tranche: str) -> Entry:
+_OneTranche: TypeAlias = DepositMade | WithdrawalMade | PremiumsEarned | LossAbsorbed | EpochStarted | TrancheUpdated
+
+
+def _one(body: _OneTranche, tranche: str) -> Entry:
     match body:
         case DepositMade(amount=amount):
             return Entry(tranche_id=tranche, capital=amount, shares=body.shares + body.locked_shares)
@@ -69,6 +75,8 @@ def _one(body: DepositMade | WithdrawalMade | PremiumsEarned | LossAbsorbed | Ep
             return Entry(tranche_id=tranche, capital=-loss, losses=loss)
         case EpochStarted():
             return Entry(tranche_id=tranche, shares=-body.voided_shares)
+        case TrancheUpdated():
+            return Entry(tranche_id=tranche, capital=body.capital, coverage=body.coverage)
 
 
 def _six(parts: tuple[int, ...], field: str) -> tuple[Entry, ...]:

@@ -8,6 +8,8 @@ NANO_PER_TON = 1_000_000_000
 WHOLE_PERCENT = 100
 """A whole in percent."""
 PARTS_PER_MILLION = 1_000_000
+DAY_S = 86_400
+YEAR_S = 365 * DAY_S
 BIGINT_MAX = 2**63 - 1
 """Largest amount the database can hold in one row (9.22e9 TON, 1.8 times all TON there is)."""
 

@@ -30,7 +30,8 @@ SELECT_CURSOR = "SELECT last_synced_lt, last_synced_hash FROM blockchain_sync_st
 SELECT_SYNC_STATES = """
 SELECT contract_address, contract_type, vault_id, last_synced_lt, last_synced_hash, head_lt, last_sync_timestamp,
     sync_status, error_message, total_events_synced
-FROM blockchain_sync_state ORDER BY vault_id, contract_type, contract_address
+FROM blockchain_sync_state WHERE contract_type <> 'DirectVault' -- follows no chain
+ORDER BY vault_id, contract_type, contract_address
 """
 ADD_CONTRACT = "SELECT add_contract($1, $2, $3)"
 SELECT_VAULT_SOURCE = "SELECT source FROM vaults WHERE vault_id = $1"
@@ -134,7 +135,7 @@ async def select_cursor(conn: Connection, contract: str) -> Cursor | None:
 
 
 async def select_sync_states(conn: Connection) -> list[SyncState]:
-    """Every registered contract."""
+    """Every registered contract on a chain."""
     return [SyncState.from_row(row) for row in await conn.fetch(SELECT_SYNC_STATES)]
 
 

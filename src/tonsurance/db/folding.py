@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tonsurance.core.events import VAULT_KIND, ChainEvent
+from tonsurance.core.events import VAULT_KINDS, ChainEvent, PolicyCreated, PremiumsDistributed
 from tonsurance.core.params import Params
 from tonsurance.db.policies import open_policy_book
 from tonsurance.db.pool import Connection
 from tonsurance.db.postings import TrancheBook
+from tonsurance.db.streams import advance_streams
 from tonsurance.db.tranches import select_totals
 
 
@@ -28,8 +29,8 @@ async def fold_events(conn: Connection, postings: Sequence[Posting], params: Par
 
     Whoever posts or replays events does it here. Raises LedgerRefused; the transaction must be rolled back then.
     """
-    vault_events = [posting for posting in postings if posting.kind == VAULT_KIND]
-    factory_events = [posting for posting in postings if posting.kind != VAULT_KIND]
+    vault_events = [posting for posting in postings if posting.kind in VAULT_KINDS]
+    factory_events = [posting for posting in postings if posting.kind not in VAULT_KINDS]
     vault_ids = sorted({posting.vault_id for posting in vault_events})
     tranches = TrancheBook(await select_totals(conn, vault_ids) if vault_ids else {}, params)
     for posting in vault_events:
@@ -39,3 +40,6 @@ async def fold_events(conn: Connection, postings: Sequence[Posting], params: Par
         policies.post(posting.event, posting.vault_id, posting.version)
     await tranches.write(conn)
     await policies.write(conn)
+    moved = {p.vault_id for p in postings if isinstance(p.event.body, PremiumsDistributed | PolicyCreated)}
+    for vault_id in sorted(moved):
+        await advance_streams(conn, vault_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from tonsurance.core.catalog import TRANCHE_IDS
-from tonsurance.core.events import VAULT_KIND
+from tonsurance.core.events import VAULT_KINDS
 from tonsurance.db.pool import Connection, Record
 from tonsurance.db.tranches import TrancheRow
 
@@ -28,7 +28,7 @@ _LAST = """
 ) past
 LEFT JOIN blockchain_events posted ON posted.contract_address = vault.contract_address
     AND posted.logical_time = past.logical_time AND posted.message_index = past.message_index
-WHERE vault.vault_id = $1 AND vault.contract_type = $4
+WHERE vault.vault_id = $1 AND vault.contract_type = ANY($4)
 """
 SELECT_TRANCHES_AT_LT = f"""{_STATE}
         AND h.logical_time <= $3
@@ -41,12 +41,12 @@ SELECT_REACH = """
 SELECT head.version, vault.last_synced_lt AS lt,
     (SELECT max(block_time) FROM tranche_utilization WHERE vault_id = $1) AS time
 FROM ledger_head head, blockchain_sync_state vault
-WHERE vault.vault_id = $1 AND vault.contract_type = $2
+WHERE vault.vault_id = $1 AND vault.contract_type = ANY($2)
 """
 SELECT_LT_AT_VERSION = """
 SELECT posted.logical_time
 FROM blockchain_events posted JOIN blockchain_sync_state vault USING (contract_address)
-WHERE vault.vault_id = $1 AND vault.contract_type = $2 AND posted.ledger_version <= $3
+WHERE vault.vault_id = $1 AND vault.contract_type = ANY($2) AND posted.ledger_version <= $3
 ORDER BY posted.ledger_version DESC, posted.event_id DESC LIMIT 1
 """
 
@@ -62,25 +62,25 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
 
 async def select_reach(conn: Connection, vault_id: str) -> Reach | None:
     """How far the ledger of a vault goes; None when no contract of it is followed."""
-    row = await conn.fetchrow(SELECT_REACH, vault_id, VAULT_KIND)
+    row = await conn.fetchrow(SELECT_REACH, vault_id, list(VAULT_KINDS))
     return None if row is None else Reach(**row)
 
 
 async def select_lt_at_version(conn: Connection, vault_id: str, version: int) -> int:
     """The vault's last transaction with an event that a ledger version knows; 0 when there is none."""
-    lt: int | None = await conn.fetchval(SELECT_LT_AT_VERSION, vault_id, VAULT_KIND, version)
+    lt: int | None = await conn.fetchval(SELECT_LT_AT_VERSION, vault_id, list(VAULT_KINDS), version)
     return lt or 0
 
 
 async def select_tranches_at_lt(conn: Connection, vault_id: str, lt: int) -> list[TrancheRow]:
     """The tranches after the vault's transaction `lt`, senior to junior; those without an event until then are left
     out."""
-    return _rows(await conn.fetch(SELECT_TRANCHES_AT_LT, vault_id, list(TRANCHE_IDS), lt, VAULT_KIND))
+    return _rows(await conn.fetch(SELECT_TRANCHES_AT_LT, vault_id, list(TRANCHE_IDS), lt, list(VAULT_KINDS)))
 
 
 async def select_tranches_at_time(conn: Connection, vault_id: str, time: datetime) -> list[TrancheRow]:
     """The tranches after the blocks up to `time`, senior to junior; those without an event until then are left out."""
-    return _rows(await conn.fetch(SELECT_TRANCHES_AT_TIME, vault_id, list(TRANCHE_IDS), time, VAULT_KIND))
+    return _rows(await conn.fetch(SELECT_TRANCHES_AT_TIME, vault_id, list(TRANCHE_IDS), time, list(VAULT_KINDS)))
 
 
 def _rows(rows: list[Record]) -> list[TrancheRow]:

@@ -24,7 +24,7 @@ WRITER_LOCK = 0x746F6E5F77726974  # "ton_writ"
 _REASON_LIMIT = 500
 
 SELECT_LEDGER_VERSION = "SELECT version FROM ledger_head"
-TRYWRITER_LOCK = "SELECT pg_try_advisory_lock($1)"
+TRY_WRITER_LOCK = "SELECT pg_try_advisory_lock($1)"
 TAKE_EPOCH = "SELECT take_writer_epoch()"
 LOCK_HEAD = "SELECT version, writer_epoch FROM lock_ledger_head()"
 SELECT_CONTRACTS = """
@@ -88,16 +88,17 @@ async def take_ledger(conn: Connection) -> int:
 
     Raises WriterFenced when another connection is the writer.
     """
-    if not await conn.fetchval(TRYWRITER_LOCK, WRITER_LOCK):
+    if not await conn.fetchval(TRY_WRITER_LOCK, WRITER_LOCK):
         raise WriterFenced
     epoch: int = await conn.fetchval(TAKE_EPOCH)
     return epoch
 
 
 async def post_batches(
-    conn: Connection, batches: Sequence[ContractBatch], params: Params, epoch: int
+    conn: Connection, batches: Sequence[ContractBatch], params: Params, epoch: int | None
 ) -> tuple[Posted, ...]:
-    """Post all batches in one transaction, or none of them.
+    """Post all batches in one transaction, or none of them. `epoch` is the writer's; None for updates of direct
+    vaults, which come from no chain and have no one writer.
 
     Raises CursorConflict when a batch does not start at its contract's stored cursor, LedgerRefused when an event
     would break the ledger, WriterFenced when another writer took over, LedgerError for an unknown contract.
@@ -126,11 +127,11 @@ async def record_error(conn: Connection, contract: str, message: str, epoch: int
         await conn.execute(RECORD_ERROR, contract, message)
 
 
-async def _lock_head(conn: Connection, epoch: int) -> int:
+async def _lock_head(conn: Connection, epoch: int | None) -> int:
     head = await conn.fetchrow(LOCK_HEAD)
     if head is None:
         raise LedgerError("The ledger has no head row.")
-    if head["writer_epoch"] != epoch:
+    if epoch is not None and head["writer_epoch"] != epoch:
         raise WriterFenced
     version: int = head["version"]
     return version

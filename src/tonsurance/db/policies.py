@@ -6,6 +6,7 @@ import msgspec
 
 from tonsurance.core.errors import LedgerRefused
 from tonsurance.core.events import ChainEvent, PolicyCreated
+from tonsurance.core.limits import InForce
 from tonsurance.core.policies import PolicyState, PolicyStatus, move_policy, policy_of
 from tonsurance.core.units import BIGINT_MAX
 from tonsurance.db.pool import Connection
@@ -16,6 +17,12 @@ SELECT count(*) FILTER (WHERE status = 'active') AS active,
     count(*) FILTER (WHERE status = 'claimed') AS claimed,
     count(*) FILTER (WHERE status = 'expired') AS expired
 FROM policies
+"""
+SELECT_COVER_IN_FORCE = """
+SELECT coalesce(sum(coverage_amount_nanoton) FILTER (WHERE coverage_type = $2 AND stablecoin_id = $4), 0)::text
+        AS product,
+    coalesce(sum(coverage_amount_nanoton), 0)::text AS chain
+FROM policies WHERE vault_id = $1 AND chain_id = $3 AND status IN ('active', 'approved')
 """
 SELECT_POLICY_STATES = """
 SELECT p.contract_address, p.policy_id, p.status, p.coverage_amount_nanoton AS coverage,
@@ -50,6 +57,14 @@ async def select_policy_counts(conn: Connection) -> PolicyCounts:
     """All policies of all factories by status."""
     row = await conn.fetchrow(SELECT_POLICY_COUNTS)
     return msgspec.convert(dict(row or {}), PolicyCounts)
+
+
+async def select_cover_in_force(
+    conn: Connection, vault_id: str, coverage_type: int, chain_id: int, stablecoin_id: int
+) -> InForce:
+    """Cover of a vault's policies not ended, of one product and of all products of its chain, in nanoTON."""
+    row = await conn.fetchrow(SELECT_COVER_IN_FORCE, vault_id, coverage_type, chain_id, stablecoin_id)
+    return InForce(0, 0) if row is None else InForce(int(row["product"]), int(row["chain"]))
 
 
 class PolicyBook:

@@ -22,6 +22,7 @@ ROLE_OF: Mapping[str, str | None] = MappingProxyType(
         "writer": INGEST,
         "chain parameters": ADMIN,  # the daemon stores what the contracts say as a version of the configuration
         "api": API,
+        "reservations": INGEST,  # a commit on a direct vault posts its cover in the same transaction
         "admin api": ADMIN,
         "config": ADMIN,
         "verify": API,

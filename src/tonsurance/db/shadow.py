@@ -29,6 +29,8 @@ class ReadModel(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     key: tuple[str, ...]
     unlike: frozenset[str] = frozenset()
+    kept: str = "true"
+    """Which of its rows are kept for ever."""
 
 
 READ_MODELS = (
@@ -38,8 +40,13 @@ READ_MODELS = (
         unlike=frozenset({"entry_id", "created_at"}),
     ),
     ReadModel(table="tranche_utilization", key=("vault_id", "tranche_id"), unlike=frozenset({"updated_at"})),
-    ReadModel(table="tranche_utilization_history", key=("vault_id", "tranche_id", "logical_time", "message_index")),
+    ReadModel(
+        table="tranche_utilization_history",
+        key=("vault_id", "tranche_id", "logical_time", "message_index"),
+        kept="recorded_at >= coalesce((SELECT since FROM history_horizon), '-infinity')",
+    ),
     ReadModel(table="policies", key=("contract_address", "policy_id")),
+    ReadModel(table="premium_streams", key=("vault_id", "tranche_id", "logical_time", "message_index")),
 )
 
 
@@ -167,7 +174,8 @@ def _make_comparison(live: str, model: ReadModel, columns: list[str]) -> str:
     ours, theirs = (", ".join(f"{side}.{column}" for column in columns) for side in ("live", "rebuilt"))
     return (
         "SELECT to_jsonb(live)::text AS live, to_jsonb(rebuilt)::text AS rebuilt, count(*) OVER () AS differing "  # noqa: S608
-        f"FROM {live}.{model.table} live FULL JOIN {SHADOW}.{model.table} rebuilt USING ({key}) "
+        f"FROM (SELECT * FROM {live}.{model.table} WHERE {model.kept}) live "
+        f"FULL JOIN (SELECT * FROM {SHADOW}.{model.table} WHERE {model.kept}) rebuilt USING ({key}) "
         f"WHERE ROW({ours}) IS DISTINCT FROM ROW({theirs}) ORDER BY {key} LIMIT $1"
     )
 

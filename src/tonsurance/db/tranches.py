@@ -17,6 +17,10 @@ _TRANCHE_COLUMNS = """
     ledger_version, updated_at
 """
 
+SELECT_SYSTEM = """
+SELECT md5(v.created_at::text || d.oid::text || d.datname)
+FROM vaults v, pg_database d WHERE v.vault_id = 'main' AND d.datname = current_database()
+"""
 _LARGE = ("earned_premium_nanoton", "absorbed_losses_nanoton", "shares")
 """Columns read as text, because the driver makes floating decimals of them."""
 
@@ -84,6 +88,12 @@ async def select_tranches(conn: Connection, vault_id: str | None = None) -> list
 async def select_tranches_since(conn: Connection, version: int) -> list[TrancheRow]:
     """The tranches that changed after a ledger version."""
     return _in_order(await conn.fetch(SELECT_TRANCHES_SINCE, version))
+
+
+async def select_system(conn: Connection) -> str:
+    """What tells this database from every other: the moment it was made, to the microsecond, and its place."""
+    system: str = await conn.fetchval(SELECT_SYSTEM)
+    return system
 
 
 async def select_totals(conn: Connection, vault_ids: list[str]) -> dict[tuple[str, str], Totals]:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from pytoniq_core.boc.address import Address
 
-from tonsurance.core.capacity import coverage_cap_nano
 from tonsurance.core.catalog import TRANCHES
 from tonsurance.core.errors import GetMethodFailed
+from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.waterfall import split
 from tonsurance.localnet.cells import address_from

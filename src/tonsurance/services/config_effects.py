@@ -6,15 +6,18 @@ effect".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
 
+from tonsurance.core.alert_kinds import TrancheFigure, read_tranche
+from tonsurance.core.alerts import AlertState, Key, evaluate
 from tonsurance.core.catalog import Tranche
 from tonsurance.core.params import Params
 from tonsurance.core.tranches import apy_percent
+from tonsurance.services.ports import TrancheTotals
 from tonsurance.services.tranche_reads import Snapshot, TrancheFigures, compute_figures
 
 NOT_AVAILABLE = "not_available"
@@ -27,10 +30,11 @@ Probe: TypeAlias = Callable[[Params, Params, "Snapshot | None"], Effect]
 
 
 class Breach(msgspec.Struct, frozen=True, order=True):
-    """A figure of a tranche beyond its threshold: an alert that is open."""
+    """An alert about a tranche, by its kind and severity."""
 
     tranche_id: str
     alert: str
+    severity: str
 
 
 class Effects:
@@ -101,31 +105,44 @@ def compare_capacity(old: Params, new: Params, snapshot: Snapshot | None) -> Eff
 
 
 def compare_alerts(old: Params, new: Params, snapshot: Snapshot | None) -> Effect:
-    """Which alerts of the tranches' thresholds would open and which would close."""
+    """Which alerts of the tranches would open, end or be of another severity once the figures were evaluated often
+    enough, by the very rules that open and end them: what is not well beyond its new line does not end.
+    """
     if snapshot is None:
         return NOT_AVAILABLE
-    before, after = (
-        {breach for figures in _figures_by_id(params, snapshot).values() for breach in list_breaches(figures)}
-        for params in (old, new)
-    )
+    before = _settle({}, old, snapshot)
+    after = _settle(before, new, snapshot)
+    both = before.keys() & after.keys()
     return {
-        "would_open": [msgspec.to_builtins(breach) for breach in sorted(after - before)],
-        "would_close": [msgspec.to_builtins(breach) for breach in sorted(before - after)],
-        "stay_open": [msgspec.to_builtins(breach) for breach in sorted(before & after)],
+        "would_open": _show_breaches(after, after.keys() - before.keys()),
+        "would_close": _show_breaches(before, before.keys() - after.keys()),
+        "would_change": _show_breaches(after, {key for key in both if after[key].severity != before[key].severity}),
+        "stay_open": _show_breaches(after, {key for key in both if after[key].severity == before[key].severity}),
     }
 
 
-def list_breaches(figures: TrancheFigures) -> tuple[Breach, ...]:
-    """The thresholds a tranche is beyond. An insolvent tranche is beyond all of them."""
-    limits, used = figures.thresholds, figures.used
-    raw = float("inf") if used.raw is None else used.raw
-    found = {
-        "high_utilization": raw >= limits.high_utilization,
-        "max_utilization": raw >= limits.max_utilization,
-        "min_collateralization": figures.collateralization is not None
-        and figures.collateralization < limits.min_collateralization,
-    }
-    return tuple(Breach(figures.tranche.tranche_id, alert) for alert, open_ in found.items() if open_)
+def _settle(alerts: Mapping[Key, AlertState], params: Params, snapshot: Snapshot) -> Mapping[Key, AlertState]:
+    """The alerts that are open when these figures were evaluated until nothing moves any more."""
+    readings = [
+        reading for figures in snapshot.tranches for reading in read_tranche(_figure_of(figures.totals), params)
+    ]
+    for _ in range(max((reading.evaluations for reading in readings), default=0)):
+        alerts = evaluate(alerts, readings).open
+    return alerts
+
+
+def _figure_of(totals: TrancheTotals) -> TrancheFigure:
+    return TrancheFigure(
+        vault_id=totals.vault_id,
+        tranche_id=totals.tranche_id,
+        capital_nano=totals.capital_nano,
+        coverage_nano=totals.coverage_nano,
+    )
+
+
+def _show_breaches(alerts: Mapping[Key, AlertState], keys: Set[Key]) -> list[dict[str, object]]:
+    breaches = sorted(Breach(key[1].name, key[0], alerts[key].severity.value) for key in keys)
+    return [msgspec.to_builtins(breach) for breach in breaches]
 
 
 def _figures_by_id(params: Params, snapshot: Snapshot | None) -> Mapping[str, TrancheFigures]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,6 +35,7 @@ class Patient(msgspec.Struct, frozen=True, kw_only=True):
     chain_url: str | None = None
     home: Path | None = None
     pids: dict[str, int] = {}
+    clock: Callable[[], float] = time.time
 
 
 class Examination:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections.abc import Mapping
 
 import httpx
 import msgspec
 
 from tonsurance.core.errors import InputError
+from tonsurance.core.limits import TrancheRoom, coverage_cap_nano, read_rules, tranche_capacity
 from tonsurance.core.parameters.registry import REGISTRY
 from tonsurance.core.params import Params
 from tonsurance.core.tranches import current_apy_percent, utilization
@@ -27,6 +27,7 @@ from tonsurance.db.diagnosis import (
 )
 from tonsurance.db.ledger import WRITER_LOCK, select_ledger_version
 from tonsurance.db.migrate import migrate
+from tonsurance.db.reservations import select_held
 from tonsurance.db.tranches import TrancheRow, select_tranches
 from tonsurance.services.config_rows import build_version, default_values, read_values, same_json
 from tonsurance.services.config_verify import verify_all
@@ -37,6 +38,7 @@ QUIET_S = 60.0
 REFLECTED_S = 5.0
 LEAST_FREE_BYTES = 1 << 30
 VERSIONS_BEHIND = 50
+LEAST_READS, LEAST_HIT_RATE = 50, 0.9
 _SAME_APY = 1e-9
 
 
@@ -52,9 +54,9 @@ async def check_schema(examination: Examination) -> Diagnosis | None:
 async def check_clock(examination: Examination) -> Diagnosis | None:
     """This machine's clock against the database's."""
     assert examination.conn is not None
-    before = time.time()
+    before = examination.patient.clock()
     theirs = await select_clock(examination.conn)
-    after = time.time()
+    after = examination.patient.clock()
     skew = max(before - theirs, theirs - after, 0.0)
     if skew > MOST_SKEW_S:
         return ill(
@@ -257,6 +259,58 @@ async def check_api(examination: Examination) -> Diagnosis | None:
     return well("API", f"healthy, at ledger version {shown}")
 
 
+async def check_cache(examination: Examination) -> Diagnosis | None:
+    """Cache always misses: whether the API answers from memory."""
+    figures = await _read_metrics(examination)
+    if figures is None:
+        return None
+    hits, misses = (
+        figures.get("tonsurance_tranche_cache_hits", 0.0),
+        figures.get("tonsurance_tranche_cache_misses", 0.0),
+    )
+    asked = hits + misses
+    if asked < LEAST_READS:
+        return well("tranche cache", f"{asked:.0f} reads so far, too few to judge")
+    if hits / asked < LEAST_HIT_RATE:
+        return ill(
+            "tranche cache",
+            f"{hits / asked:.0%} of {asked:.0f} reads found fresh figures",
+            "The API cannot keep its figures fresh: look at its database connection and at `live feed` in its log.",
+        )
+    return well("tranche cache", f"{hits / asked:.1%} of {asked:.0f} reads from memory")
+
+
+async def check_capacity(examination: Examination) -> Diagnosis | None:
+    """Capacity too tight: tranches that refuse cover below the cap of the vault contract, and what takes their room."""
+    assert examination.conn is not None
+    params = build_version(await select_newest(examination.conn))
+    held = await select_held(examination.conn)
+    tight = []
+    for row in await select_tranches(examination.conn):
+        taken = held.get((row.vault_id, row.tranche_id), 0)
+        room = TrancheRoom(
+            tranche_id=row.tranche_id, capital_nano=row.total_capital_nanoton, coverage_nano=row.coverage_sold_nanoton
+        )
+        free = tranche_capacity(room, read_rules(params))
+        capped = coverage_cap_nano(room.capital_nano, params.thresholds.max_utilization) - room.coverage_nano
+        if capped <= 0:
+            continue  # full, or empty: refusing is right
+        if free.available_nano == 0:
+            tight.append(
+                f"{row.tranche_id} refuses because of {free.binding_limit}, with {capped} nanoTON below the cap"
+            )
+        elif taken >= free.available_nano:
+            tight.append(f"{row.tranche_id}: reservations hold all of its {free.available_nano} nanoTON")
+    if tight:
+        return ill(
+            "capacity",
+            "; ".join(tight),
+            "Reservations end within minutes, or are released; min_collateralization refuses only while "
+            "risk/enforce_min_collateralization is on. GET /api/v1/tranche/{id}/capacity lists every limit.",
+        )
+    return well("capacity", "no tranche refuses cover before the vault contract would")
+
+
 async def check_home(examination: Examination) -> Diagnosis | None:
     """Room on disk, and processes that should be there."""
     home, pids = examination.patient.home, examination.patient.pids
@@ -308,6 +362,8 @@ CHECKS: tuple[Check, ...] = (
     ("changes are reflected", True, check_change_reflected),
     ("APY", True, check_apy),
     ("API", True, check_api),
+    ("tranche cache", False, check_cache),
+    ("capacity", True, check_capacity),
     ("disk and processes", False, check_home),
 )
 

@@ -11,6 +11,9 @@ from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.services.ports import ContractSync, LedgerState
 from tonsurance.services.tranche_reads import Freshness, TrancheReads
 
+ALERTS, REDIS = "alerts", "redis"
+"""Names of components without which figures are still served: they do not keep an instance from its traffic."""
+
 ComponentStatus = Literal["ok", "degraded", "down"]
 
 
@@ -55,6 +58,16 @@ class HealthReads:
         self._reads = reads
         self._quiet_after_s = quiet_after_s
         self._configuration: Callable[[], str | None] | None = None
+        self._alerts: Callable[[], str | None] | None = None
+        self._redis: Callable[[], str | None] | None = None
+
+    def watch_alerts(self, trouble: Callable[[], str | None]) -> None:
+        """Have alerting judged too: `trouble` says why alerts cannot be relied on now, None when they can."""
+        self._alerts = trouble
+
+    def watch_redis(self, degraded: Callable[[], str | None]) -> None:
+        """Have Redis judged too: `degraded` says why it is not used now, None when it is."""
+        self._redis = degraded
 
     def watch_configuration(self, degraded: Callable[[], str | None]) -> None:
         """Have the configuration judged too: `degraded` says why it is not current, None when it is."""
@@ -74,6 +87,8 @@ class HealthReads:
             _check_tranches(state, self._reads.vault_id),
             _check_following(state),
             *self._check_configuration(),
+            *self._check_alerts(),
+            *self._check_redis(),
             *(contract.component for contract in contracts),
         )
         return Health(
@@ -86,7 +101,8 @@ class HealthReads:
 
     def unready_reasons(self) -> tuple[str, ...]:
         """Why this instance should get no traffic; empty when it should."""
-        return self.check().reasons
+        parts = self.check().components
+        return tuple(part.reason for part in parts if part.reason is not None and part.name not in (ALERTS, REDIS))
 
     def _check_database(self) -> Component:
         failure = self._reads.failure
@@ -96,11 +112,23 @@ class HealthReads:
             return Component("database", "down", "The ledger has not been read yet.")
         return Component("database", "ok")
 
+    def _check_redis(self) -> tuple[Component, ...]:
+        if self._redis is None:
+            return ()
+        reason = self._redis()
+        return (Component(REDIS, "ok" if reason is None else "degraded", reason),)
+
     def _check_configuration(self) -> tuple[Component, ...]:
         if self._configuration is None:
             return ()
         reason = self._configuration()
         return (Component("configuration", "ok" if reason is None else "degraded", reason),)
+
+    def _check_alerts(self) -> tuple[Component, ...]:
+        if self._alerts is None:
+            return ()
+        reason = self._alerts()
+        return (Component(ALERTS, "ok" if reason is None else "degraded", reason),)
 
     def _check_contract(self, sync: ContractSync, state: LedgerState, freshness: Freshness) -> ContractHealth:
         age = None if sync.checked_at is None else state.read_at - sync.checked_at + (freshness.age_s or 0.0)

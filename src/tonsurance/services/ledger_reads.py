@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgspec
 
 from tonsurance.core.errors import BeforeHistory, DatabaseUnavailable, InTheFuture, NotReady
+from tonsurance.core.limits import InForce
 from tonsurance.core.moments import Moment
-from tonsurance.db import entries, events, history, ledger, policies, tranches
+from tonsurance.core.yields import Yields
+from tonsurance.db import direct, entries, events, history, ledger, policies, reservations, series, tranches
 from tonsurance.db.pool import Connection, Pool, acquire, open_pool
 from tonsurance.db.roles import ROLE_OF
+from tonsurance.services import yield_reads
 from tonsurance.services.ports import (
     ContractSync,
     EntryQuery,
@@ -22,6 +26,7 @@ from tonsurance.services.ports import (
     PolicyCounts,
     PostedEntry,
     PostedEvent,
+    RowCache,
     TrancheTotals,
 )
 
@@ -29,32 +34,63 @@ READ_TIMEOUT_S = 3.0
 """A read that takes longer is an outage: who waits for it would rather know."""
 
 CLOSE_TIMEOUT_S = 2.0
+DEFAULT_WINDOW_DAYS = 30
 
 
 class PostgresLedgerReader:
     """LedgerReader over a pool. May be made before the database is up: until then reads raise DatabaseUnavailable."""
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 4,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        window_days: Callable[[], int] = lambda: DEFAULT_WINDOW_DAYS,
+        shared: RowCache | None = None,
+    ) -> None:
+        """`shared` is asked for the tranches' rows of the version that holds before the database is."""
         self._dsn = dsn
         self._pool_size = pool_size
         self._read_timeout_s = read_timeout_s
+        self._window_days = window_days
+        self._shared = shared
+        self._system: str | None = None
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
     async def read_state(self) -> LedgerState:
         """Version, tranches, cursors and newest event of one moment."""
+        offered = await self._ask_shared()
         async with self._connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             version = await ledger.select_ledger_version(conn)
-            rows = await tranches.select_tranches(conn)
+            known = offered is not None and offered[0] == version
+            rows = list(offered[1]) if offered is not None and known else await tranches.select_tranches(conn)
             syncs = await events.select_sync_states(conn)
             newest = await events.select_events(conn, limit=1, newest_first=True)
+            sources = await direct.select_vaults(conn)
+            held = await reservations.select_held(conn)
+            paid = await yield_reads.read_yields(conn, rows, self._window_days(), time.time())
+            if self._shared is not None and self._system is None:
+                self._system = await tranches.select_system(conn)
+        if self._shared is not None and self._system is not None and not known:
+            await self._shared.store_utilizations(self._system, version, tuple(rows))
         return LedgerState(
             version=version,
             read_at=time.time(),
-            tranches=tuple(totals_of(row) for row in rows),
+            tranches=tuple(
+                totals_of(row, held.get((row.vault_id, row.tranche_id), 0), paid.get((row.vault_id, row.tranche_id)))
+                for row in rows
+            ),
             contracts=tuple(sync_of(sync) for sync in syncs),
             last_event_id=newest[0].event_id if newest else 0,
+            direct_vaults=tuple(vault_id for vault_id, source in sources.items() if source == "direct"),
         )
+
+    async def _ask_shared(self) -> tuple[int, tuple[tranches.TrancheRow, ...]] | None:
+        if self._shared is None or self._system is None:
+            return None
+        return await self._shared.get_utilizations(self._system)
 
     async def read_events(self, query: EventQuery) -> tuple[PostedEvent, ...]:
         """One page of the audit log."""
@@ -78,13 +114,16 @@ class PostgresLedgerReader:
             if reach is None:
                 raise NotReady(f"No contract of vault {vault_id} has been read yet.")
             check_reach(moment, reach)
+            await check_kept(conn, vault_id, moment)
             rows = await read_rows_at(conn, vault_id, moment)
+            then = moment.time.timestamp() if moment.time else 0.0
+            paid = await yield_reads.read_yields(conn, rows, self._window_days(), then)
         if not rows:
             raise BeforeHistory
         return LedgerState(
             version=max(row.ledger_version for row in rows),
             read_at=time.time(),
-            tranches=tuple(totals_of(row) for row in rows),
+            tranches=tuple(totals_of(row, paid=paid.get((row.vault_id, row.tranche_id))) for row in rows),
             contracts=(),
             last_event_id=0,
         )
@@ -107,6 +146,13 @@ class PostgresLedgerReader:
         async with self._connection() as conn:
             counts = await policies.select_policy_counts(conn)
         return PolicyCounts(**msgspec.structs.asdict(counts))
+
+    async def read_cover_in_force(
+        self, vault_id: str, coverage_type: int, chain_id: int, stablecoin_id: int
+    ) -> InForce:
+        """Cover of active and approved policies of one product, and of all products of its chain."""
+        async with self._connection() as conn:
+            return await policies.select_cover_in_force(conn, vault_id, coverage_type, chain_id, stablecoin_id)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -154,6 +200,22 @@ def check_reach(moment: Moment, reach: history.Reach) -> None:
             raise InTheFuture(f"{moment.time.isoformat()} has not come yet.")
 
 
+async def check_kept(conn: Connection, vault_id: str, moment: Moment) -> None:
+    """Raises BeforeHistory when the steps of that time are no longer kept."""
+    since = await series.select_horizon(conn)
+    if since is None:
+        return
+    time_of = None if moment.time is None else moment.time.timestamp()
+    if time_of is None:
+        lt = moment.lt
+        if lt is None:
+            lt = await history.select_lt_at_version(conn, vault_id, moment.version or 0)
+        time_of = await series.select_time_at_lt(conn, vault_id, lt)
+    if time_of is None or time_of < since:
+        kept = datetime.fromtimestamp(since, UTC).isoformat()
+        raise BeforeHistory(f"The history is kept from {kept} on; of the time before there are days only.")
+
+
 async def read_rows_at(conn: Connection, vault_id: str, moment: Moment) -> list[tranches.TrancheRow]:
     """The tranches' rows at a moment."""
     if moment.time is not None:
@@ -162,8 +224,8 @@ async def read_rows_at(conn: Connection, vault_id: str, moment: Moment) -> list[
     return await history.select_tranches_at_lt(conn, vault_id, lt)
 
 
-def totals_of(row: tranches.TrancheRow) -> TrancheTotals:
-    """A tranche's row as the services see it."""
+def totals_of(row: tranches.TrancheRow, held_nano: int = 0, paid: Yields | None = None) -> TrancheTotals:
+    """A tranche's row as the services see it, with what reservations hold of its room and what it really pays."""
     return TrancheTotals(
         vault_id=row.vault_id,
         tranche_id=row.tranche_id,
@@ -174,6 +236,8 @@ def totals_of(row: tranches.TrancheRow) -> TrancheTotals:
         lt=row.logical_time,
         seqno=row.mc_seqno,
         block_time=row.block_time.timestamp(),
+        held_nano=held_nano,
+        paid=paid or Yields(),
     )
 
 

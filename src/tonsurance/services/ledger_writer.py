@@ -12,7 +12,6 @@ import msgspec
 
 from tonsurance import log, metrics
 from tonsurance.core.errors import (
-    DatabaseUnavailable,
     LedgerError,
     LedgerRefused,
     TonsuranceError,
@@ -23,6 +22,7 @@ from tonsurance.core.params import Params
 from tonsurance.db.ledger import Posted, post_batches, record_error, take_ledger
 from tonsurance.db.pool import Connection, connect, driver_errors
 from tonsurance.db.roles import ROLE_OF
+from tonsurance.services.group_commit import GroupCommit
 
 __all__ = ["LedgerWriter", "Posted"]
 
@@ -31,27 +31,6 @@ _LONGEST_DELAY_S = 5.0
 _CLOSE_TIMEOUT_S = 20.0
 
 logger = log.get("ledger_writer")
-
-
-class _Job:
-    """A batch, and where its submitter waits."""
-
-    def __init__(self, batch: ContractBatch) -> None:
-        self.batch = batch
-        self.done: asyncio.Future[Posted] = asyncio.get_running_loop().create_future()
-
-    @property
-    def weight(self) -> int:
-        return sum(1 + len(transaction.events) for transaction in self.batch.transactions)
-
-    def settle(self, outcome: Posted | TonsuranceError) -> None:
-        """Answer the submitter, who may have gone away."""
-        if self.done.done():
-            return
-        if isinstance(outcome, TonsuranceError):
-            self.done.set_exception(outcome)
-        else:
-            self.done.set_result(outcome)
 
 
 class LedgerWriter:
@@ -67,20 +46,16 @@ class LedgerWriter:
     ) -> None:
         self._dsn = dsn
         self._params: Callable[[], Params] = (lambda: params) if isinstance(params, Params) else params
-        self._max_events = max_events
-        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue(queue_size)
-        self._task: asyncio.Task[None] | None = None
+        self._group: GroupCommit[ContractBatch, Posted] = GroupCommit(
+            self._post, name="ledger writer", most=max_events, queue_size=queue_size, weigh=_weigh
+        )
         self._conn: Connection | None = None
         self._epoch = 0
         self._delay_s = 0.0
-        self._closed = False
 
     def start(self) -> None:
         """Start posting. Connects with the first batch, so a database that is down is its submitter's error."""
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            logger.error("ledger_writer_ended", exc_info=self._task.exception())
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger_writer")
+        self._group.start()
 
     async def submit(self, batch: ContractBatch) -> Posted:
         """Post a batch; returns when it is durable.
@@ -89,78 +64,26 @@ class LedgerWriter:
         posted and the contract is marked), WriterFenced, or DatabaseUnavailable (nothing moved, or, when the
         connection broke during the commit, all of it: the cursor tells).
         """
-        if self._closed:
-            raise DatabaseUnavailable("The ledger writer is closed.")
-        self.start()
-        job = _Job(batch)
-        await self._queue.put(job)
-        if self._task is None or self._task.done():  # it ended while we waited for room
-            self._abandon([])
-        return await job.done
+        return await self._group.submit(batch)
 
     async def close(self) -> None:
         """Post what was submitted, then give the ledger back."""
-        self._closed = True
-        if self._task is not None and not self._task.done():
-            await self._queue.put(None)
-            await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._group.close()
         conn, self._conn = self._conn, None
         if conn is not None:
             with driver_errors():
                 await conn.close(timeout=_CLOSE_TIMEOUT_S)
 
-    async def _run(self) -> None:
-        group: list[_Job] = []
-        try:
-            while True:
-                group, last = await self._collect()
-                await self._post(group)
-                if last:
-                    return
-        finally:
-            self._abandon(group)
-
-    async def _collect(self) -> tuple[list[_Job], bool]:
-        """Everything that waits, up to the limit, at least one batch; True when it is the last."""
-        group: list[_Job] = []
-        weight = 0
-        item = await self._queue.get()
-        while item is not None:
-            group.append(item)
-            weight += item.weight
-            if weight >= self._max_events or self._queue.empty():
-                return group, False
-            item = self._queue.get_nowait()
-        return group, True
-
-    def _abandon(self, group: Sequence[_Job]) -> None:
-        """Nobody may wait forever, also when the task ends by a fault."""
-        waiting = list(group)
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            waiting += [item] if item is not None else []
-        for job in waiting:
-            job.settle(DatabaseUnavailable("The ledger writer stopped; the cursor tells what was posted."))
-
-    async def _post(self, jobs: Sequence[_Job]) -> None:
+    async def _post(self, batches: Sequence[ContractBatch]) -> Sequence[Posted | TonsuranceError]:
         """Post a group; when the ledger refuses it, each batch for itself, so that the good ones still go in."""
-        jobs = [job for job in jobs if not job.done.cancelled()]
-        if not jobs:
-            return
-        outcome = await self._attempt([job.batch for job in jobs])
+        outcome = await self._attempt(batches)
         if not isinstance(outcome, TonsuranceError):
-            for job, posted in zip(jobs, outcome, strict=True):
-                job.settle(posted)
-        elif len(jobs) > 1 and _is_about_data(outcome):
-            for job in jobs:
-                await self._post([job])
-        elif isinstance(outcome, LedgerRefused):
-            jobs[0].settle(await self._post_until_refused(jobs[0].batch, outcome))
-        else:
-            for job in jobs:
-                job.settle(outcome)
+            return outcome
+        if len(batches) > 1 and _is_about_data(outcome):
+            return [result for batch in batches for result in await self._post([batch])]
+        if isinstance(outcome, LedgerRefused):
+            return [await self._post_until_refused(batches[0], outcome)]
+        return [outcome] * len(batches)
 
     async def _post_until_refused(self, batch: ContractBatch, refusal: TonsuranceError) -> TonsuranceError:
         """Post the transactions before the refused one, mark the contract, and return the refusal."""
@@ -218,6 +141,10 @@ class LedgerWriter:
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.terminate()
+
+
+def _weigh(batch: ContractBatch) -> int:
+    return sum(1 + len(transaction.events) for transaction in batch.transactions)
 
 
 def _is_about_data(error: TonsuranceError) -> bool:

@@ -51,7 +51,7 @@ class LiveFeed:
         self._reader = reader
         self._hub = hub
         self._render = render
-        self._sent: tuple[int, int, bool] | None = None
+        self._sent: tuple[int, int, bool, tuple[int, ...]] | None = None
         self._last_event_id: int | None = None
         self._recent: deque[PostedEvent] = deque(maxlen=RECENT_EVENTS)
         hub.add_channel(APY_CHANNEL, self._apy_state)
@@ -63,7 +63,8 @@ class LiveFeed:
         snapshot = self._reads.snapshot_or_none
         if snapshot is None:
             return
-        mark = (snapshot.state.version, snapshot.params_version, self._reads.freshness.stale)
+        held = tuple(totals.held_nano for totals in snapshot.state.tranches)
+        mark = (snapshot.state.version, snapshot.params_version, self._reads.freshness.stale, held)
         if mark != self._sent:
             self._sent = mark
             self.publish_state()

@@ -9,12 +9,16 @@ from typing import Protocol
 
 import msgspec
 
+from tonsurance.core.limits import InForce
 from tonsurance.core.moments import Moment
+from tonsurance.core.yields import Yields
+from tonsurance.db.tranches import TrancheRow
 
 
 class TrancheTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Where a tranche stands after the last event that touched it. Amounts in nanoTON, `block_time` in unix seconds;
-    `losses_nano` is the lifetime sum of the claims it paid.
+    `losses_nano` is the lifetime sum of the claims it paid, `held_nano` what open reservations hold now,
+    `paid` what it really pays.
 
     `lt` is the logical time of that event's transaction, 0 when nothing was posted yet; `seqno` is the block's
     number, None when the chain reader does not know it.
@@ -29,6 +33,8 @@ class TrancheTotals(msgspec.Struct, frozen=True, kw_only=True):
     lt: int
     seqno: int | None
     block_time: float
+    held_nano: int = 0
+    paid: Yields = Yields()
 
 
 class ContractSync(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +52,17 @@ class ContractSync(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the figures are made of, read in one transaction. `read_at` is the database's clock."""
+    """All that the figures are made of, read in one transaction. `read_at` is the database's clock.
+
+    `direct_vaults` are moved by API calls: those of their tranches that nothing was posted to are empty.
+    """
 
     version: int
     read_at: float
     tranches: tuple[TrancheTotals, ...]
     contracts: tuple[ContractSync, ...]
     last_event_id: int
+    direct_vaults: tuple[str, ...] = ()
 
 
 class PostedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +147,12 @@ class LedgerReader(Protocol):
         """All policies by status."""
         ...
 
+    async def read_cover_in_force(
+        self, vault_id: str, coverage_type: int, chain_id: int, stablecoin_id: int
+    ) -> InForce:
+        """Cover of policies not ended: of one product, and of all products of its chain."""
+        ...
+
     async def read_state_at(self, vault_id: str, moment: Moment) -> LedgerState:
         """A vault's tranches as they stood then; those without an event until then are left out.
 
@@ -146,4 +162,16 @@ class LedgerReader(Protocol):
 
     async def read_entries(self, query: EntryQuery) -> tuple[PostedEntry, ...]:
         """One page of a vault's entries."""
+        ...
+
+
+class RowCache(Protocol):
+    """The tranches' rows of one ledger version, shared by processes. No method raises or waits long."""
+
+    async def get_utilizations(self, system: str) -> tuple[int, tuple[TrancheRow, ...]] | None:
+        """The version stored last and its rows; None when there is nothing usable."""
+        ...
+
+    async def store_utilizations(self, system: str, version: int, rows: tuple[TrancheRow, ...]) -> None:
+        """Let the others have these rows."""
         ...

@@ -1,6 +1,7 @@
 // The live page: what the feed says goes to the part that shows it. Figures come from the feed, the past from REST.
 
 import { showEvent, showGap } from "./activity.js";
+import { ALERTS_CHANNEL, hearAlert } from "./alerts.js";
 import { drawSparks, flashLoss, loadCurve, makeCards, showTranche } from "./cards.js";
 import { TRANCHES } from "./catalog.js";
 import { CLAIM_EVENTS, ClaimBook, countDown, showClaims } from "./claims.js";
@@ -62,6 +63,7 @@ function hearEvent(event, fresh) {
 }
 
 function hear(message) {
+  if (message.channel === ALERTS_CHANNEL) return hearAlert(message, latest[0]?.vault_id ?? "main");
   if (message.type === "apy_update") showTranches(message);
   if (message.type === "event") hearEvent(message, true);
   if (message.type === "gap") showGap(message);
@@ -99,7 +101,7 @@ watchAddress(figureOf);
 loadCounts();
 await Promise.all(TRANCHES.map((id) => loadCurve(id)));
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-new Feed(`${scheme}//${location.host}/ws`, ["tranche_apy", "events"], hear, setConnection).open();
+new Feed(`${scheme}//${location.host}/ws`, ["tranche_apy", "events", ALERTS_CHANNEL], hear, setConnection).open();
 setInterval(() => {
   showAge();
   countDown(book, clock);

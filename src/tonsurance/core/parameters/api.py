@@ -22,7 +22,7 @@ def _rate(key: str, default: int, meaning: str, awaited_by: str | None = "rate l
 API: tuple[Parameter, ...] = (
     _rate("admin_rate_limit", 100, "Admin requests of one user.", None),
     _rate("address_rate_limit", 100, "Requests of one address without a key."),
-    _rate("key_rate_limit", 500, "Requests of one API key."),
+    _rate("key_rate_limit", 500, "Writing requests of one key or token.", None),
     _rate("quote_rate_limit", 60, "Quotes of one address."),
     _rate("policy_rate_limit", 20, "Policy messages built for one address."),
     _rate("claim_rate_limit", 10, "Claims filed by one address."),

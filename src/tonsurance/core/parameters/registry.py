@@ -15,8 +15,6 @@ CATEGORIES: tuple[str, ...] = ("pricing", "risk", "tranche", "bridge", "stress",
 """Every parameter is in one of these; `bridge`, `stress` and `external` are waiting for their features."""
 
 AWAITED: tuple[str, ...] = (
-    "alerts",
-    "capacity limits",
     "collateral manager",
     "quotes",
     "rate limits",

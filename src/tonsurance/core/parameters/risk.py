@@ -59,8 +59,7 @@ def _whole(
     )
 
 
-_ENGINE, _COLLATERAL, _ALERTS, _SYNC = "risk engine", "collateral manager", "alerts", "vault sync"
-_CAPACITY, _TERMS = "capacity limits", "vault terms"
+_ENGINE, _COLLATERAL, _SYNC, _TERMS = "risk engine", "collateral manager", "vault sync", "vault terms"
 
 _MEASURES = (
     _number("var_confidence_95", 0.95, "Lower confidence of value at risk.", low=0.5, high=0.9999, awaited_by=_ENGINE),
@@ -116,13 +115,18 @@ _TRACKER = (
         low=1.0,
         high=10.0,
     ),
-    _number("webhook_utilization", 0.85, "Utilisation from which webhooks are told.", low=0.1, awaited_by=_ALERTS),
+    _number("webhook_utilization", 0.85, "Utilisation above which webhooks are told.", low=0.1),
     _number(
         "alert_hysteresis",
         0.02,
         "How far beyond its line a figure must go back for an alert to end.",
         high=0.2,
-        awaited_by=_ALERTS,
+    ),
+    _number(
+        "alert_update_step",
+        0.01,
+        "How much worse the figure of an open alert must get to be told of again.",
+        low=0.001,
     ),
     _whole(
         "alert_resolve_evaluations",
@@ -131,7 +135,6 @@ _TRACKER = (
         1,
         100,
         "Evaluations in a row a figure must be back before an alert ends.",
-        awaited_by=_ALERTS,
     ),
     Parameter(
         category="risk",
@@ -141,7 +144,32 @@ _TRACKER = (
         unit="yes or no",
         meaning="Whether new cover is refused below min_collateralization instead of an alert alone.",
         money=True,
-        awaited_by=_CAPACITY,
+    ),
+    _number(
+        "reservation_max_share",
+        0.05,
+        "Largest share of the free capacity that the reservations of one key may hold.",
+        low=0.0001,
+    ),
+    _whole(
+        "history_retention_days",
+        0,
+        "days",
+        0,
+        36_500,
+        "How long every step of the tranches' history is kept before only its days are; 0 keeps it for ever.",
+    ),
+    _whole(
+        "realised_apy_window_days", 30, "days", 1, 3_650, "Time over which the realised APY of a tranche is measured."
+    ),
+    _whole("reservation_max_ttl_s", 300, "s", 1, 300, "Longest time a reservation holds room before its commit."),
+    _whole(
+        "reservation_commit_hold_s",
+        120,
+        "s",
+        1,
+        3_600,
+        "How much longer a committed reservation holds room until its policy is seen on chain.",
     ),
 )
 
@@ -164,7 +192,6 @@ _BOOK = (
         0.25,
         "Largest share of capital one product may cover.",
         low=0.001,
-        awaited_by=_CAPACITY,
         money=True,
     ),
     _number(
@@ -172,7 +199,6 @@ _BOOK = (
         0.60,
         "Largest share of capital the products of one chain may cover.",
         low=0.001,
-        awaited_by=_CAPACITY,
         money=True,
     ),
     _number(
@@ -222,7 +248,6 @@ _ON_CHAIN = (
         100,
         "Largest policy the vault backs.",
         chain_owned=True,
-        awaited_by=_CAPACITY,
     ),
     _whole(
         "breaker_percent",

@@ -1,0 +1,78 @@
+"""A Redis of a test's own: started on a free port, without any file, killed, hung, filled and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PROGRAM = shutil.which("redis-server")
+
+
+class RedisServer:
+    def __init__(self, folder: Path, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as reserved:
+            self.port: int = reserved.getsockname()[1]
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        assert PROGRAM is not None
+        self._process = subprocess.Popen(
+            [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", str(self._folder), *self._options],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(500):
+            with socket.socket() as probe:
+                probe.settimeout(0.5)
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            signal.sigtimedwait([], 0.01)
+        raise AssertionError("redis-server did not start")
+
+    def send(self, number: int) -> None:
+        """A signal; after SIGKILL it is waited for."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        if number == signal.SIGKILL:
+            self._process.wait()
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Skips, with the reason, where there is no redis-server."""
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    server = RedisServer(folder, *options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+async def until(condition: object, timeout_s: float = 10.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
