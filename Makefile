@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench fuzz soak clean contracts
+.PHONY: help run test check fmt bench fuzz soak faults clean contracts
 FUZZ_INPUTS ?= 1000000
 BLOCKS ?= 9000
 TRANSACTIONS ?= 20000
 KILLS ?= 20
+MINUTES ?= 10
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ fuzz: $(VENV)/.dev  ## a million hostile cells through the decoder (FUZZ_INPUTS,
 
 soak: $(VENV)/.dev  ## hours of chain in minutes, with kills, compared after each (BLOCKS, TRANSACTIONS, KILLS)
 	@$(BIN)/python tools/soak.py --blocks $(BLOCKS) --transactions $(TRANSACTIONS) --kills $(KILLS)
+
+faults: $(VENV)/.dev  ## follow a chain through seeded faults of its API, and compare (MINUTES, FAULT_SEED)
+	@PYTHONPATH=tests $(BIN)/python -m proof.fault_run --minutes $(MINUTES) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
 
 clean:  ## remove the virtual environment and all local data
 	@[ ! -x $(BIN)/tonsurance ] || $(BIN)/python tools/remove_home.py .tonsurance

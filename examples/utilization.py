@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import sys
 
 from tonsurance.core.errors import TonsuranceError
@@ -61,24 +62,25 @@ async def watch(tracker: UtilizationTracker, *, rounds: int, pause_s: float) -> 
 
 
 async def run(dsn: str) -> None:
-    """The example from its start to its end."""
+    """The example from its start to its end. A key counts once for ever, so each run sells policies of its own."""
+    first, second, third = (f"policy {number} of {secrets.token_hex(8)}" for number in (1, 2, 3))
     async with UtilizationTracker(vault_id="example") as tracker:
         await tracker.init(dsn)
         await tracker.create_vault("example")
         await tracker.sync_from_chain("SURE-SNR", 10_000 * NANO_PER_TON, 0)
 
-        assert await sell(tracker, "SURE-SNR", 5_000, "policy 1")
+        assert await sell(tracker, "SURE-SNR", 5_000, first)
         half = await tracker.get_tranche_utilization("SURE-SNR")
         print(f"Half sold: {half.utilization_ratio:.0%} at {half.current_apy:.4f} % APY")
 
-        assert await sell(tracker, "SURE-SNR", 4_000, "policy 2")
-        print(f"Another 1,000 TON: {'sold' if await sell(tracker, 'SURE-SNR', 1_000, 'policy 3') else 'no capacity'}")
+        assert await sell(tracker, "SURE-SNR", 4_000, second)
+        print(f"Another 1,000 TON: {'sold' if await sell(tracker, 'SURE-SNR', 1_000, third) else 'no capacity'}")
         for line in await watch(tracker, rounds=1, pause_s=0.0):
             print(line)
 
-        await expire(tracker, "SURE-SNR", 4_000, "policy 2")
-        await expire(tracker, "SURE-SNR", 5_000, "policy 1")
-        await expire(tracker, "SURE-SNR", 5_000, "policy 1")  # told twice, counted once
+        await expire(tracker, "SURE-SNR", 4_000, second)
+        await expire(tracker, "SURE-SNR", 5_000, first)
+        await expire(tracker, "SURE-SNR", 5_000, first)  # told twice, counted once
         print(render_dashboard(await tracker.get_all_utilizations()))
         print(f"Cache: {tracker.get_statistics()}", file=sys.stderr)
 

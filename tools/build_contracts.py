@@ -30,6 +30,7 @@ CONTRACTS = {
         (*SHARED, "vault_storage.fc", "vault_events.fc", "vault_rules.fc", "vault_claims.fc"),
     ),
     "PolicyFactory": ("policy_factory", (*SHARED, "factory_storage.fc", "quote.fc")),
+    "BitcoinFloatManager": ("float_manager", SHARED),
 }
 """Contract kind -> (name of its file without suffix, the files put before it)."""
 

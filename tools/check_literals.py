@@ -52,11 +52,17 @@ OUTSIDE = {
     "services/alert_tasks.py": "how often the process looks",
     "services/reservation_*.py": "groups and pauses of the process; the business limits are core/limits.py",
     "services/reservations.py": "pages and pauses of the process; the business limits are core/limits.py",
+    "core/float_manager.py": "the contract's own rule; what can be chosen is in its storage",
+    "services/policy_event_subscriber.py": "a library outside of any daemon: its caller gives the parameters",
+    "core/prices.py": "money's smallest unit",
+    "services/price_feed.py": "how often the process looks",
+    "services/value_alerts.py": "how long something that happened is told of",
     "services/admin_limits.py": "limits of the process, not of the business",
 }
 """What the patterns match and is no room, with the reason."""
 
 ALLOWED = {
+    ("core/daemon_alerts.py", "_MINUTE_S"): "unit",
     ("core/units.py", "NANO_PER_TON"): "unit",
     ("core/units.py", "WHOLE_PERCENT"): "unit",
     ("core/units.py", "PARTS_PER_MILLION"): "unit",

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from parameter_reads import DECLARATIONS, Module, Read, constants, find_reads, list_attributes, list_pairs
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[str, str]
 REGISTRY_MODULE = f"{DECLARATIONS}registry.py"
 RULES_MODULE = f"{DECLARATIONS}rules.py"
+_SQL_READ = re.compile(r"config_number\('(\w+)', '(\w+)', ([0-9.]+)\)")
 
 
 def check_use(modules: list[Module], mirrored: set[Key]) -> Iterator[str]:
@@ -29,7 +30,10 @@ def check_use(modules: list[Module], mirrored: set[Key]) -> Iterator[str]:
     reads = find_reads(modules, registry.CATEGORIES)
     rules = list_pairs(by_name[RULES_MODULE], registry.CATEGORIES)
     yield from _check_keys([*reads, *rules], {*registry.REGISTRY, *DERIVED_NAMES})
+    by_sql = list(_find_sql_reads(by_name[REGISTRY_MODULE].path))
+    yield from _check_sql(by_sql, registry.REGISTRY)
     used = _list_used(reads, list_attributes(modules), set(registry.REGISTRY)) | mirrored
+    used |= {key for _, key, _ in by_sql}
     places = _Places(modules)
     for parameter in registry.PARAMETERS:
         yield from _check_parameter(parameter, parameter.name in used, registry.AWAITED, places)
@@ -38,6 +42,23 @@ def check_use(modules: list[Module], mirrored: set[Key]) -> Iterator[str]:
         if feature not in waiting:
             at = places.find(by_name[REGISTRY_MODULE].name, feature)
             yield f"{at}: {feature!r}, a feature that no parameter waits for, take it out of AWAITED"
+
+
+def _find_sql_reads(registry_path: Path) -> Iterator[tuple[str, Key, float]]:
+    """Where migrations read a parameter, which, and the value they take until it was stored."""
+    package = registry_path.parents[2]  # core/parameters/registry.py
+    for path in sorted(package.glob("db/migrations/*.sql")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            for category, key, otherwise in _SQL_READ.findall(line):
+                yield f"{path}:{number}", (category, key), float(otherwise)
+
+
+def _check_sql(reads: list[tuple[str, Key, float]], declared: Mapping[Key, Any]) -> Iterator[str]:
+    for at, key, otherwise in reads:
+        if key not in declared:
+            yield f"{at}: {'/'.join(key)}, read but not declared, declare it in core/parameters"
+        elif float(declared[key].default) != otherwise:
+            yield f"{at}: {'/'.join(key)}, {otherwise:g} is not its default {declared[key].default}, make them equal"
 
 
 def mirror_faults(modules: list[Module], mirrors: Mapping[tuple[str, str], Key]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def verify_vault(
             statement_timeout_ms=_VERIFY_STATEMENT_MS,
         )
         try:
-            async with TonCenterClient(network_url(network), api_key) as client:
+            async with TonCenterClient(settings.network_urls(network), api_key) as client:
                 return await VaultVerifier(client, pool, vault, load_layout(), progress, wait_s=wait_s).verify()
         finally:
             await pool.close()
@@ -146,16 +146,20 @@ def verify_vault(
     return found.equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_verification(found))
 
 
-def replay_ledger(dsn: str, *, as_json: bool, progress: Callable[[str], None]) -> tuple[bool, str]:
-    """Rebuild the read models from the event log and compare them with the live ones: equal, and what to show."""
+def replay_ledger(
+    dsn: str, *, as_json: bool, progress: Callable[[str], None], swap: bool = False, from_lt: int | None = None
+) -> tuple[bool, str]:
+    """Rebuild the read models from the event log and compare them with the live ones, which `swap` then makes equal:
+    whether they are, and what to show."""
     import msgspec
 
     from tonsurance.core.params import DEFAULT_PARAMS
     from tonsurance.services.replay import replay_ledger as replay
     from tonsurance.services.verdicts import describe_replay
 
-    found = run_async(replay(dsn, DEFAULT_PARAMS, progress))
-    return found.equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_replay(found))
+    found = run_async(replay(dsn, DEFAULT_PARAMS, progress, swap=swap, from_lt=from_lt))
+    equal = found.equal or bool(found.swapped)
+    return equal, msgspec.json.encode(found).decode() if as_json else "\n".join(describe_replay(found))
 
 
 def examine_system(
@@ -170,9 +174,10 @@ def examine_system(
     """Make every check of `doctor`: whether the database can be reached, whether all is well, and what to show."""
     from tonsurance.services.doctor import Patient, examine
     from tonsurance.services.doctor_checks import CHECKS, describe, encode
+    from tonsurance.services.doctor_daemon import DAEMON_CHECKS
 
     patient = Patient(dsn=dsn, api_url=api_url, chain_url=chain_url, home=home, pids=pids)
-    found = run_async(examine(patient, CHECKS))
+    found = run_async(examine(patient, (*CHECKS, *DAEMON_CHECKS)))
     text = encode(found) if as_json else "\n".join(describe(found))
     return found[0].ok, all(diagnosis.ok for diagnosis in found), text
 
@@ -197,7 +202,7 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
             secret,
             previous,
             allow=settings.read_list(env, "ADMIN_ALLOW"),
-            proxies=settings.read_list(env, "TRUSTED_PROXIES"),
+            proxies=settings.trusted_proxies(env),
             approvals=settings.read_switch(env, "APPROVALS", default=True),
         )
     writes = WriteWiring(
@@ -205,7 +210,7 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
         loader,
         secret,
         previous,
-        proxies=settings.read_list(env, "TRUSTED_PROXIES"),
+        proxies=settings.trusted_proxies(env),
         open_to_all=settings.open_writes(env),
     )
     chosen = ApiSettings(host=host, port=port, pool_size=settings.pool_size(env))

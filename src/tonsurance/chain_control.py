@@ -20,6 +20,23 @@ MOST_AIRDROP_TON = 1_000_000_000
 _TIMEOUT_S = 120.0
 
 
+class FaultState(msgspec.Struct, frozen=True):
+    """A fault that is on: whom it strikes, for how long still, and how often it did."""
+
+    name: str
+    rate: float
+    seconds_left: float
+    struck: int
+
+
+class FaultList(msgspec.Struct, frozen=True):
+    """The faults that are on, how often each struck since the start, and the names there are."""
+
+    active: list[FaultState]
+    struck: dict[str, int]
+    names: list[str]
+
+
 def mine(chain_url: str, blocks: int) -> str:
     """Produce blocks at once. Returns a line to show."""
     if not 1 <= blocks <= MOST_BLOCKS:
@@ -66,10 +83,36 @@ def set_speed(chain_url: str, speed: float) -> str:
     return f"The chain's clock now runs {speed:g} times faster than real time."
 
 
-def call(chain_url: str, action: str, body: dict[str, object]) -> dict[str, object]:
-    """POST to the control address. Raises InputError for what the chain refuses, ChainUnavailable when it is away."""
+def inject_fault(chain_url: str, name: str, *, rate: float, seconds: float, seed: int) -> str:
+    """Let the chain's API fail in one way for a while. Returns a line to show."""
+    if not math.isfinite(rate) or not math.isfinite(seconds):
+        raise UsageError("The rate is a number from 0 to 1, and the seconds a number above 0.")
+    call(chain_url, "fault", {"name": name, "rate": rate, "seconds": seconds, "seed": seed})
+    return f"The chain's API now fails with {name}: {rate:.0%} of its answers, for {seconds:g} s."
+
+
+def show_faults(chain_url: str) -> str:
+    """Which faults are on, what they did, and which there are, in lines to show."""
+    shown = msgspec.convert(call(chain_url, "fault"), FaultList)
+    active = [f"{on.name}: rate {on.rate:g}, {on.seconds_left:.1f} s left, struck {on.struck}" for on in shown.active]
+    struck = ", ".join(f"{name} {count}" for name, count in shown.struck.items()) or "none"
+    return "\n".join(
+        [*(active or ["No fault is on."]), f"Struck since the start: {struck}", f"Names: {', '.join(shown.names)}"]
+    )
+
+
+def clear_faults(chain_url: str) -> str:
+    """Switch all faults off. Returns a line to show."""
+    count = call(chain_url, "fault/clear", {}).get("cleared")
+    return f"Faults switched off: {count}." if count else "No fault was on."
+
+
+def call(chain_url: str, action: str, body: dict[str, object] | None = None) -> dict[str, object]:
+    """POST to the control address, or GET without a body. Raises InputError for what the chain refuses,
+    ChainUnavailable when it is away."""
     try:
-        answer = httpx.post(f"{chain_url}/_localnet/{action}", json=body, timeout=_TIMEOUT_S)
+        url = f"{chain_url}/_localnet/{action}"
+        answer = httpx.request("GET" if body is None else "POST", url, json=body, timeout=_TIMEOUT_S)
         content = msgspec.json.decode(answer.content, type=dict[str, object])
     except (httpx.HTTPError, msgspec.DecodeError) as error:
         raise ChainUnavailable(f"The local chain at {chain_url} does not answer: {error}") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import cyclopts
@@ -13,8 +11,13 @@ from rich.console import Console
 
 from tonsurance import __version__, app, chain_control, log, stack
 from tonsurance.cli_config import config_cli
+from tonsurance.cli_contracts import contracts_cli
 from tonsurance.cli_doctor import doctor
-from tonsurance.cli_ledger import replay, verify
+from tonsurance.cli_events import events_cli
+from tonsurance.cli_health import health
+from tonsurance.cli_ledger import replay, rescan, verify
+from tonsurance.cli_localnet import DEFAULT_SPEED, localnet_cli
+from tonsurance.cli_sync import sync
 from tonsurance.cli_targets import resolve_database, resolve_stack
 from tonsurance.cli_token import token
 from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
@@ -23,9 +26,6 @@ from tonsurance.settings import DatabaseParts, Environment, api_port, database_u
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_DEPENDENCY = 0, 1, 2, 3
 _INTERRUPTED = 130
-DEFAULT_SPEED = 300.0
-"""A one-day policy lives for 288 real seconds, and a quote, valid for 600 chain seconds, for five blocks."""
-
 _SECRET_FLAGS = {"--db-password": "DB_PASSWORD", "--quote-key": "QUOTE_KEY", "--api-key": "TON_API_KEY"}
 
 cli = cyclopts.App(
@@ -33,11 +33,9 @@ cli = cyclopts.App(
     version=__version__,
     help="Parametric cover on TON: follow the contracts, keep the ledger, serve utilisation and APY.",
 )
-localnet_cli = cyclopts.App(name="localnet", help="The local TON chain: serve it, or drive one that runs.")
-events_cli = cyclopts.App(name="events", help="Contract events.")
 cli.command(localnet_cli)
 cli.command(events_cli)
-for command in (config_cli, token, verify, replay, doctor):
+for command in (config_cli, contracts_cli, token, verify, replay, rescan, sync, doctor, health):
     cli.command(command)
 
 Env = Environment
@@ -165,7 +163,7 @@ def daemon(
     Parameters
     ----------
     network
-        mainnet, testnet, or the base URL of a TonCenter API; else the running stack's chain and contracts.
+        mainnet, testnet, or base URLs of TonCenter APIs with commas between; else the running stack's chain.
     vault
         Address of the vault contract (else VAULT_ADDRESS).
     factory
@@ -223,104 +221,3 @@ def migrate(*, database_url: str | None = None, dry_run: bool = False) -> None:
 def psql(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     """Open psql on the database of the running stack (or DATABASE_URL); arguments go to psql."""
     app.exec_psql(resolve_database(DatabaseParts()), arguments)
-
-
-@events_cli.command
-def decode(
-    *,
-    transaction: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    contract_kind: str,
-    layouts: str = "tonsurance",
-) -> None:
-    """Print the events of a transaction, one JSON object a line.
-
-    Parameters
-    ----------
-    transaction
-        File with the base64 BOC of the transaction, or - for standard input.
-    contract_kind
-        Kind of the contract it ran on, such as MultiTrancheVault or PolicyFactory.
-    layouts
-        Name of a shipped layout description, or a TOML file.
-    """
-    text = sys.stdin.read() if transaction == "-" else app.read_text(Path(transaction))
-    for line in app.decode_events(text, contract_kind=contract_kind, layouts=layouts):
-        sys.stdout.write(line + "\n")
-
-
-@localnet_cli.default
-def localnet(
-    *,
-    port: int | None = None,
-    speed: float | None = None,
-    seed: int = 1,
-    actors: bool = True,
-) -> None:
-    """Serve a local TON chain with our contracts on it, in the shape of a TonCenter API.
-
-    Without --port, and with --speed, it changes the speed of the chain of the running stack.
-
-    Parameters
-    ----------
-    port
-        Port to listen on; a free one is chosen and printed when left out.
-    speed
-        How many times faster than real time the chain's clock runs.
-    seed
-        Seed of a new chain.
-    actors
-        Let simulated depositors and buyers act.
-    """
-    env = Env()
-    if port is None and speed is not None and stack.read_status(home_dir(env)) is not None:
-        say(chain_control.set_speed(resolve_stack().chain_url, speed))
-        return
-    log.configure(env.get("LOG_LEVEL") or "info", process="localnet")
-    port = port or stack.free_port()
-    app.serve_localnet(
-        home_dir(env),
-        env,
-        port=port,
-        speed=chain_control.check_speed(DEFAULT_SPEED if speed is None else speed),
-        seed=seed,
-        actors=actors,
-        say=say,
-    )
-
-
-@localnet_cli.command
-def mine(blocks: int = 1) -> None:
-    """Make the running local chain produce blocks at once.
-
-    Parameters
-    ----------
-    blocks
-        How many, 1 to 10,000.
-    """
-    say(chain_control.mine(resolve_stack().chain_url, blocks))
-
-
-@localnet_cli.command
-def airdrop(address: str, amount: str) -> None:
-    """Give an address test money on the running local chain.
-
-    Parameters
-    ----------
-    address
-        Raw or user-friendly address.
-    amount
-        Amount in TON.
-    """
-    say(chain_control.airdrop(resolve_stack().chain_url, address, amount))
-
-
-@localnet_cli.command
-def send(boc: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
-    """Send an external message to the running local chain.
-
-    Parameters
-    ----------
-    boc
-        The message as a base64 BOC, or - for standard input.
-    """
-    say(chain_control.send(resolve_stack().chain_url, sys.stdin.read() if boc == "-" else boc))

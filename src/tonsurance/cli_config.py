@@ -22,8 +22,7 @@ from rich.console import Console
 from tonsurance import stack
 from tonsurance.cli_targets import resolve_database
 from tonsurance.core.errors import UsageError
-from tonsurance.core.parameters.declaration import thaw
-from tonsurance.core.parameters.registry import REGISTRY, UnknownParameter
+from tonsurance.core.parameters.registry import REGISTRY
 from tonsurance.db.roles import ROLE_OF
 from tonsurance.running import run_async
 from tonsurance.services.config_migrate import migrate_config, report_lines
@@ -87,15 +86,14 @@ def get(
     database_url
         The database; else DATABASE_URL, DB_HOST and so on, else the running stack's.
     """
-    if as_of is not None:
-        params = with_store(lambda store: store.as_of(as_of.astimezone()), database_url)
-        names = [name for name in params.values if category in (None, name[0]) and key in (None, name[1])]
-        _print_json({"/".join(name): thaw(params.values[name]) for name in sorted(names)})
-        return
-    rows = with_store(lambda store: store.list_parameters(category), database_url)
-    rows = tuple(row for row in rows if key in (None, row.key))
-    if key is not None and not rows:
-        raise UnknownParameter(f"There is no parameter {category}/{key}.")
+    time = None if as_of is None else as_of.astimezone()
+
+    async def read(store: ConfigStore) -> tuple[ParameterRow, ...]:
+        if category is not None and key is not None:
+            return (await store.find(category, key, as_of=time),)
+        return await (store.list_parameters(category) if time is None else store.list_past(time, category))
+
+    rows = with_store(read, database_url)
     if as_json:
         _print_json(msgspec.to_builtins(rows))
     elif key is not None:

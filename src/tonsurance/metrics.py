@@ -5,6 +5,17 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 CHAIN_REQUESTS = Counter("tonsurance_chain_requests_total", "Requests to the TON API", ["method", "outcome"])
+CHAIN_ENDPOINT_REQUESTS = Counter(
+    "tonsurance_chain_endpoint_requests_total", "Requests to one endpoint of the TON API", ["endpoint", "outcome"]
+)
+CHAIN_ENDPOINT_OPEN = Gauge(
+    "tonsurance_chain_endpoint_open", "1 while an endpoint failed so often that it is rested", ["endpoint"]
+)
+CHAIN_FAILOVERS = Counter("tonsurance_chain_failovers_total", "Requests answered by another endpoint than the first")
+STREAM_CONNECTED = Gauge("tonsurance_stream_connected", "1 while the TON API's stream is open")
+STREAM_CONNECTS = Counter("tonsurance_stream_connects_total", "Times the TON API's stream was opened")
+STREAM_EVENTS = Counter("tonsurance_stream_events_total", "Events of the TON API's stream", ["outcome"])
+HINT_LOOKS = Counter("tonsurance_hint_looks_total", "Looks at the chain for a hint")
 TRANSACTIONS_READ = Counter("tonsurance_transactions_read_total", "Transactions read and linked", ["contract_kind"])
 EVENTS_POSTED = Counter("tonsurance_events_posted_total", "Events posted to the ledger", ["event_type"])
 QUARANTINED = Counter("tonsurance_quarantined_total", "Messages that could not be decoded", ["contract_kind"])
@@ -14,6 +25,7 @@ LEDGER_BATCH_EVENTS = Histogram(
     "tonsurance_ledger_batch_events", "Events in one ledger transaction", buckets=(0, 1, 2, 5, 10, 50, 100, 500, 1000)
 )
 INGEST_ERRORS = Counter("tonsurance_ingest_errors_total", "Failed rounds of following a contract", ["code"])
+VAULT_SYNCS = Counter("tonsurance_vault_syncs_total", "Reconciliations of vaults with the ledger", ["status"])
 WS_CLIENTS = Gauge("tonsurance_ws_clients", "Connected WebSocket clients")
 WS_KICKED = Counter("tonsurance_ws_kicked_total", "Clients disconnected because they did not read")
 WS_SUBSCRIPTIONS = Gauge("tonsurance_ws_subscriptions", "WebSocket subscriptions", ["channel"])
@@ -28,6 +40,7 @@ HTTP_SECONDS = Histogram(
 SNAPSHOT_AGE_SECONDS = Gauge("tonsurance_snapshot_age_seconds", "Time since the tranches were last read")
 LEDGER_READS = Counter("tonsurance_ledger_reads_total", "Refreshes of the tranches in memory", ["outcome"])
 LOOP_RUNS = Counter("tonsurance_loop_runs_total", "Rounds of supervised jobs", ["loop", "outcome"])
+TASK_CRASHES = Counter("tonsurance_task_crashes_total", "Crashes of tasks of the daemon", ["task"])
 ADMIN_REFUSED = Counter("tonsurance_admin_refused_total", "Admin requests that were not let in", ["code"])
 ADMIN_LOCKOUTS = Counter("tonsurance_admin_lockouts_total", "Addresses shut out after too many bad tokens")
 CONFIG_OVERRIDES = Counter("tonsurance_config_overrides_total", "Changes of parameters by emergency override")
@@ -43,6 +56,16 @@ CACHE_MISSES = Gauge("tonsurance_tranche_cache_misses", "Other reads of tranches
 CACHE_SIZE = Gauge("tonsurance_tranche_cache_size", "Tranches in memory")
 REDIS_FAILURES = Counter("tonsurance_redis_failures_total", "Times Redis did not answer as it should", ["error"])
 REDIS_READS = Counter("tonsurance_redis_reads_total", "Looks into the shared cache", ["outcome"])
+SECOND_SOURCE = Counter(
+    "tonsurance_second_source_total", "Looks at a contract's history in the second source", ["verdict"]
+)
+PRICE_USD = Gauge("tonsurance_price_usd", "Price read last, in US dollars", ["asset"])
+PRICE_OBSERVED_AT = Gauge("tonsurance_price_observed_at_seconds", "When the source saw that price", ["asset"])
+BLOCK_TO_LEDGER_SECONDS = Histogram(
+    "tonsurance_block_to_ledger_seconds",
+    "From a block's time to its events in the ledger; whole seconds of the chain's clock, live blocks only",
+    buckets=(1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300),
+)
 CONFIG_VERSION = Gauge("tonsurance_config_version", "Version of the parameters this process uses")
 CONFIG_DEGRADED = Gauge("tonsurance_config_degraded", "1 while the parameters are not known to be the newest")
 CONFIG_ENTRIES = Gauge("tonsurance_config_entries", "Parameters in memory")

@@ -1,11 +1,10 @@
-"""How a process runs: its loop, its end by signal, what runs beside its work, and what it keeps in the home."""
+"""How a process runs: its loop, its end by signal, and what it keeps in the home."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,23 +29,6 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-@asynccontextmanager
-async def running_beside(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run what ends at `stop` for as long as the block runs. When any of it ends early, everything is to end: nobody
-    wants a daemon that no longer watches.
-    """
-    tasks = [asyncio.create_task(job) for job in work]
-    for task in tasks:
-        task.add_done_callback(lambda _ended: stop.set())
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait(tasks)
-    for task in tasks:
-        task.result()
 
 
 def last_good_path() -> Path:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import msgspec
 
+from tonsurance.chain.urls import split_urls
 from tonsurance.core.errors import UsageError
 
 DEFAULT_PORT = 8080
@@ -17,6 +18,7 @@ _SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _VERIFYING = ("verify-ca", "verify-full")
 NETWORK_URLS = {"mainnet": "https://toncenter.com", "testnet": "https://testnet.toncenter.com"}
+PUBLIC_PRICE_URL = "https://api.coingecko.com/api/v3"
 PUBLIC_POLL_INTERVAL_S = 10.0
 LOCAL_POLL_INTERVAL_S = 0.1
 
@@ -162,13 +164,27 @@ def _is_socket(url: str) -> bool:
     return _host(url).startswith("/") or not _host(url)
 
 
-def network_url(network: str) -> str:
-    """The TON API's base address: of a network known by name, or the URL itself."""
+def network_urls(network: str) -> tuple[str, ...]:
+    """The TON APIs' base addresses, the one to ask first first: of a network by its name, or URLs with commas between.
+
+    Raises UsageError.
+    """
     if network in NETWORK_URLS:
-        return NETWORK_URLS[network]
+        return (NETWORK_URLS[network],)
     if network.startswith(("http://", "https://")):
-        return network.rstrip("/")
-    raise UsageError(f"--network is mainnet, testnet or a URL, not {network[:80]}.")
+        return split_urls(network)
+    raise UsageError(f"--network is mainnet, testnet or URLs with commas between, not {network[:80]}.")
+
+
+def network_url(network: str) -> str:
+    """The first of them."""
+    return network_urls(network)[0]
+
+
+def price_source(env: Environment) -> tuple[str | None, str | None]:
+    """PRICE_URL, where the TON price is read (`off`: nowhere; else a public service), and PRICE_API_KEY."""
+    url = env.get("PRICE_URL") or PUBLIC_PRICE_URL
+    return None if url == "off" else url, env.get("PRICE_API_KEY")
 
 
 def redis_url(env: Environment) -> str | None:
@@ -225,6 +241,13 @@ def open_writes(env: Environment) -> bool:
     if text not in ("open", "token"):
         raise UsageError(f"WRITES is open or token, not {text[:40]}.")
     return text == "open"
+
+
+def trusted_proxies(env: Environment) -> tuple[str, ...]:
+    """TRUSTED_PROXIES: addresses and networks whose X-Forwarded-For is believed."""
+    if env.get("ADMIN_PROXIES") is not None:
+        raise UsageError("ADMIN_PROXIES is no setting.", advice="Name the proxies in TRUSTED_PROXIES.")
+    return read_list(env, "TRUSTED_PROXIES")
 
 
 def read_list(env: Environment, name: str) -> tuple[str, ...]:

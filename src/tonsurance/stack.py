@@ -266,6 +266,7 @@ class Stack:
         if self._options.network is None:
             given.setdefault("APPROVALS", "off")
             given.setdefault("WRITES", "open")
+            given.setdefault("PRICE_URL", f"{self._status.chain_url}/feeds/api/v3")
         return given
 
     def _write_status(self) -> None:

@@ -103,7 +103,7 @@ async def running_admin(
 
     def make_admin(reads: TrancheReads) -> AdminParts:
         def swap(params: Params) -> None:
-            reads.params = params
+            reads.use_params(params)  # as the server does
             wake.set()
 
         def rate_limit() -> int:

@@ -194,6 +194,71 @@ async def test_a_step_beyond_the_cage_is_422_and_names_both_numbers(admin: Admin
     assert await admin.value(path) == old
 
 
+async def test_the_next_answer_of_the_process_has_the_new_version(admin: AdminApi) -> None:
+    path, asked = "/admin/config/tranche/SURE_MEZZ_apy_max", "/api/v1/tranche/SURE-MEZZ/apy"
+    for turn in range(10):
+        version = (await admin.ask("PUT", path, {"value": 16.0 + turn / 10})).json()["version"]
+        assert (await admin.api.get(asked)).json()["params_version"] == version
+    version = (await admin.ask("POST", "/admin/config/rollback", {"version": 1})).json()["version"]
+    assert (await admin.api.get(asked)).json()["params_version"] == version
+    edits = {"changes": [{"category": "tranche", "key": "SURE_MEZZ_apy_max", "value": 17.0}]} | REASON
+    await admin.ask("PUT", "/admin/users/bob", {"role": "approver"})
+    change_id = (await admin.ask("POST", "/admin/config/changes", edits)).json()["change_id"]
+    done = await admin.ask("POST", f"/admin/config/changes/{change_id}/approve", role="approver", sub="bob")
+    assert (await admin.api.get(asked)).json()["params_version"] == done.json()["version"]
+
+
+async def test_a_key_of_the_past_has_its_past_version_and_person_and_is_gone_where_it_was_not(admin: AdminApi) -> None:
+    await admin.ask("POST", "/admin/config/reload")
+    first = (await admin.ask("PUT", PARAMETER, {"value": 0.05}, sub="ada")).json()
+    fee = {"value": 1.5, "value_type": "float", "description": "Fee of the pilot"}
+    made = (await admin.ask("POST", "/admin/config/pilot/fee", fee, sub="ada")).json()
+    await admin.ask("PUT", PARAMETER, {"value": 0.06}, sub="bob")
+    await admin.ask("DELETE", "/admin/config/pilot/fee")
+    times = {row["version"]: row["created_at"] for row in (await admin.ask("GET", "/admin/config/versions")).json()}
+    row = (await admin.ask("GET", f"{PARAMETER}?as_of={times[first['version']]}")).json()
+    assert (row["value_data"], row["version"], row["updated_by"]) == (0.05, first["version"], "ada")
+    assert row["last_updated_at"] == times[first["version"]]
+    missing = await admin.ask("GET", f"/admin/config/pilot/fee?as_of={times[first['version']]}")
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_parameter")
+    [then] = (await admin.ask("GET", f"/admin/config/pilot?as_of={times[made['version']]}")).json()
+    assert (then["value_data"], then["value_type"], then["description"]) == (1.5, "float", "Fee of the pilot")
+    assert (await admin.ask("GET", "/admin/config/pilot")).json() == []
+    config = await admin.ask("GET", f"/admin/config/tranche/SURE_BTC_config?as_of={times[made['version']]}")
+    assert config.json()["value_data"]["apy_min"] == 4.0
+
+
+async def test_every_reason_is_named_whatever_the_first_one_is(admin: AdminApi) -> None:
+    edits = [
+        {"category": "risk", "key": "max_utilization", "value": 0.9},
+        {"category": "pricing", "key": "base_rate_USDC", "value": "x"},
+        {"category": "tranche", "key": "SURE_EQT_apy_max", "value": 900.0},
+    ]
+    answer = await admin.ask("POST", "/admin/config/changes", {"changes": edits} | REASON)
+    assert (answer.status_code, answer.json()["code"]) == (409, "chain_owned")
+    assert {error["key"] for error in answer.json()["errors"]} == {edit["key"] for edit in edits}
+
+
+async def test_no_category_is_called_like_other_things_in_the_audit_log(admin: AdminApi) -> None:
+    for name in ("admin_users", "historical_depegs", "stress_scenarios", "all"):
+        answer = await admin.ask("POST", f"/admin/config/{name}/fee", {"value": 1, "value_type": "int"})
+        assert answer.json()["code"] == "reserved_category", name
+
+
+async def test_a_person_written_down_stands_in_the_audit_log(admin: AdminApi) -> None:
+    await admin.ask("PUT", "/admin/users/bob", {"role": "editor"})
+    await admin.ask("PUT", "/admin/users/bob", {"role": "approver", "enabled": False}, sub="ada")
+    rows = (await admin.ask("GET", "/admin/config/audit?category=admin_users&key=bob")).json()
+    assert [(row["action"], row["changed_by"], row["client_ip"]) for row in rows] == [
+        ("set", "ada", "127.0.0.1"),
+        ("create", "admin", "127.0.0.1"),
+    ]
+    assert (rows[0]["old_value"], rows[0]["new_value"]) == (
+        {"role": "editor", "enabled": True},
+        {"role": "approver", "enabled": False},
+    )
+
+
 async def test_an_admin_overrides_the_cage_with_a_reason_and_it_is_written_down(admin: AdminApi) -> None:
     path = "/admin/config/tranche/SURE_EQT_apy_max"
     old = await admin.value(path)
@@ -400,6 +465,16 @@ async def test_a_database_that_is_away_is_503_and_lets_nobody_in(admin_without_d
         answer = await admin_without_database.ask(method, path, body)
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert "127.0.0.1" not in answer.text
+
+
+async def test_the_figures_of_the_cache_are_told_while_the_database_is_away(admin_without_database: AdminApi) -> None:
+    path = "/admin/config/stats"
+    answer = await admin_without_database.ask("GET", path, role="viewer")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["source"], found["total_entries"] > 100, bool(found["degraded"])) == ("defaults", True, True)
+    bad = {"Authorization": "Bearer x.y.z"}
+    assert (await admin_without_database.api.http.get(path, headers=bad)).status_code == 401
 
 
 async def test_every_admin_route_is_described_with_the_token_it_needs(admin: AdminApi) -> None:

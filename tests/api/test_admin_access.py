@@ -9,8 +9,13 @@ import pytest
 
 from api.admin_running import OLD_SECRET, PARAMETER, SECRET, AdminApi, running_admin
 from api.ledger_fake import FakeLedger
+from tonsurance.api.admin_guard import AdminGuard
 from tonsurance.api.admin_settings import AdminSettings
+from tonsurance.core.errors import UsageError
+from tonsurance.services.admin_records import AdminRecords
 from tonsurance.services.admin_tokens import TokenKeys, issue_token
+from tonsurance.services.lazy_pool import LazyPool
+from tonsurance.settings import Environment, trusted_proxies
 
 ROUTES = [
     ("GET", "/admin/config", "viewer"),
@@ -258,3 +263,11 @@ async def test_refusals_and_overrides_are_counted(admin: AdminApi) -> None:
     admin.clock.ahead += 1000
     await admin.ask("PUT", PARAMETER, {"value": 0.05, "emergency": True, "reason": "for the metric alone"})
     assert [await counted(name) for name in names] == [before[0] + 11, before[1] + 1, before[2] + 1]
+
+
+def test_proxies_that_are_no_addresses_are_refused_under_the_name_they_are_set_by() -> None:
+    with pytest.raises(UsageError, match="TRUSTED_PROXIES"):
+        AdminGuard(TokenKeys("x" * 32, None), AdminRecords(LazyPool("")), AdminSettings(proxies=("here",)), lambda: 1)
+    assert trusted_proxies(Environment({"TRUSTED_PROXIES": "10.0.0.1, ::1"})) == ("10.0.0.1", "::1")
+    with pytest.raises(UsageError, match="ADMIN_PROXIES is no setting"):
+        trusted_proxies(Environment({"ADMIN_PROXIES": "10.0.0.1"}))

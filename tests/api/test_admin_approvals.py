@@ -178,3 +178,18 @@ async def test_requests_are_listed_by_status_and_page(guarded: AdminApi) -> None
     page = (await guarded.ask("GET", f"/admin/config/changes?limit=1&before={ids[1]}")).json()
     assert [change["change_id"] for change in page] == [ids[0]]
     assert (await guarded.ask("GET", "/admin/config/changes?status=nothing")).status_code == 400
+
+
+async def test_the_shape_of_a_curve_needs_an_override_and_a_second_person(guarded: AdminApi) -> None:
+    path = "/admin/config/tranche/SURE_MEZZ_curve_type"
+    for body in ({"value": "QUADRATIC"}, {"value": "QUADRATIC", "dry_run": True}):
+        answer = await guarded.ask("PUT", path, body | REASON)
+        assert (answer.status_code, "override" in answer.text) == (200 if "dry_run" in body else 422, True)
+    body = {"value": "QUADRATIC", "emergency": True} | REASON
+    assert (await guarded.ask("PUT", path, body, role="approver", sub="bob")).status_code == 403
+    filed = await guarded.ask("PUT", path, body)
+    assert (filed.status_code, await guarded.value(path)) == (202, "LINEAR")
+    change_id = filed.json()["change_id"]
+    assert await decide(guarded, change_id, "approve", "admin", "admin") == (403, "forbidden")
+    assert await decide(guarded, change_id, "approve", "bob") == (200, "")
+    assert await guarded.value(path) == "QUADRATIC"

@@ -41,10 +41,25 @@ async def test_an_event_is_entered_found_verified_and_taken_out(guarded: AdminAp
     listed = await guarded.ask("GET", f"{DEPEGS}?asset=USDY&verified=true&limit=1", role="viewer")
     assert [row["id"] for row in listed.json()] == [event["id"]]
     assert (await guarded.ask("GET", f"{DEPEGS}?verified=false")).json() == []
-    assert (await guarded.ask("DELETE", path, role="editor")).json() == {"success": True, "id": event["id"]}
+    assert (await guarded.ask("DELETE", path, role="editor")).status_code == 403
+    deleted = await guarded.ask("DELETE", path, role="approver", sub="bob")
+    assert deleted.json() == {"success": True, "id": event["id"]}
     assert (await guarded.ask("GET", path)).json()["code"] == "unknown_entry"
     [last, *_] = (await guarded.ask("GET", "/admin/config/audit?category=historical_depegs")).json()
     assert (last["action"], last["new_value"], last["old_value"]["min_price"]) == ("delete", None, 0.95)
+
+
+async def test_one_approver_alone_cannot_rewrite_a_verified_event(guarded: AdminApi) -> None:
+    made = await guarded.ask("POST", DEPEGS, EVENT, role="editor", sub="eve")
+    path = f"{DEPEGS}/{made.json()['id']}"
+    await guarded.ask("PUT", path, EVENT | {"verified": True}, role="approver", sub="bob")
+    worse = EVENT | {"min_price": 0.2, "verified": True}
+    alone = await guarded.ask("PUT", path, worse, role="approver", sub="carl")
+    assert (alone.status_code, alone.json()["code"]) == (403, "forbidden")
+    assert (await guarded.ask("PUT", path, worse | {"verified": False}, role="approver", sub="carl")).status_code == 200
+    assert (await guarded.ask("PUT", path, worse, role="admin", sub="CARL")).status_code == 403
+    second = (await guarded.ask("PUT", path, worse, role="approver", sub="bob")).json()
+    assert (second["min_price"], second["verified"], second["verified_by"]) == (0.2, True, "bob")
 
 
 async def test_a_coin_without_depegs_has_nulls_not_zeros(admin: AdminApi) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -20,9 +21,11 @@ from tonsurance.api.settings import ApiSettings
 from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.core.events import CoverageChanged, DecodedTransaction, Paused, PolicyExpired
 from tonsurance.core.params import DEFAULT_PARAMS
+from tonsurance.core.prices import Price
 from tonsurance.db.alerts import record_evaluated
 from tonsurance.db.events import record_head
 from tonsurance.db.pool import connect
+from tonsurance.db.prices import insert_price
 from tonsurance.services.ledger_reads import PostgresLedgerReader
 from tonsurance.services.ledger_writer import LedgerWriter
 from tonsurance.services.ports import EventQuery
@@ -209,3 +212,18 @@ async def test_a_schema_that_is_not_there_yet_is_not_ready(pg: object) -> None:
         assert (answer.status_code, answer.json()["code"]) == (503, "migration")
         assert "blockchain" not in answer.text
     pg.drop(dsn)  # type: ignore[attr-defined]
+
+
+async def test_prices_are_shown_with_their_age_and_an_old_one_is_stale(database: str, story: Story) -> None:
+    async with served(database) as http:
+        await wait_until_ready(http)
+        [none] = (await http.get("/api/v2/prices")).json()
+        assert (none["price_usd"], none["stale"], none["age_s"], none["max_age_s"]) == (None, True, None, 300.0)
+        conn = await connect(database)
+        for age_s, usd in ((400, "5.5"), (20, "6.123456789")):
+            price = Price(asset="TON", usd=Decimal(usd), source="test", observed_at=time.time() - age_s)
+            await insert_price(conn, price)
+            [shown] = (await http.get("/api/v2/prices")).json()
+            assert (shown["price_usd"], shown["source"], shown["stale"]) == (usd, "test", age_s > 300)
+            assert shown["age_s"] >= age_s
+        await conn.close()

@@ -10,8 +10,9 @@ import pytest
 
 from api.writing import PATH, WritingApi, running_writes
 from db.chain_story import TON, register
-from services.reserving import quote_of
+from services.reserving import open_book, quote_of
 from tonsurance.core.units import BIGINT_MAX
+from tonsurance.db.direct import Part
 
 
 @pytest.fixture
@@ -154,6 +155,36 @@ async def test_bad_headers_bodies_and_names_are_told_apart(writes: WritingApi) -
         check_problem(await writes.http.post(f"{path}/release"), 404, "unknown_reservation")
     made = await writes.reserve(TON)
     check_problem(await writes.act(made, "commit"), 422, "quote_needed")
+
+
+async def test_one_bad_request_among_sixty_is_nobody_elses_error(writes: WritingApi) -> None:
+    names = ["a\0b" if number % 10 == 5 else "main" for number in range(60)]
+    answers = await asyncio.gather(*(writes.reserve(1000, vault_id=name) for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        if name == "main":
+            assert answer.status_code == 201, answer.text
+        else:
+            assert "\0" not in str(check_problem(answer, 404, "unknown_vault")["detail"])
+
+
+async def test_a_reservation_for_a_quote_that_was_bought_already_is_a_conflict(writes: WritingApi) -> None:
+    policy_id = writes.chain.next_policy()
+    await writes.chain.tell_policy(policy_id, TON)
+    used = check_problem(await writes.reserve(TON, quote_id=str(quote_of(policy_id))), 409, "quote_used")
+    assert str(quote_of(policy_id)) in str(used["detail"])
+
+
+async def test_a_commit_over_http_on_a_direct_vault_never_sells_past_a_limit(
+    writes: WritingApi, ledger_of: str
+) -> None:
+    async with open_book(ledger_of) as book:
+        for _ in range(5):
+            made = await writes.reserve(40 * TON, vault_id="book", tranche_id="SURE-SNR")
+            assert made.status_code == 201, made.text
+            await book.move("update_coverage", Part("SURE-SNR", coverage=940 * TON))
+            check_problem(await writes.act(made, "commit"), 409, "reservation_ended")
+            await book.move("update_coverage", Part("SURE-SNR", coverage=-940 * TON))
+        assert await book.totals() == (1000 * TON, 0)
 
 
 async def test_a_token_of_an_editor_is_needed_and_a_reservation_is_its_makers(guarded_writes: WritingApi) -> None:

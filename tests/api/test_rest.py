@@ -33,6 +33,7 @@ ELSEWHERE = {
     "/api/v1/utilization/{tranche_id}/forecast",
     "/api/v1/utilization/{tranche_id}/history",
     "/api/v1/vaults",
+    "/api/v2/prices",
     "/api/v2/risk/alerts",
 }
 """Routes with tests of their own."""

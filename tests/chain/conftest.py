@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chain.fake_toncenter import FakeTonCenter, serving
+from tonsurance.chain.breaker import BreakerPolicy
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.retry import RetryPolicy
 
 QUICK = RetryPolicy(timeout_s=2.0, deadline_s=10.0, base_s=0.001, cap_s=0.01)
 IMPATIENT = RetryPolicy(timeout_s=0.05, deadline_s=0.3, base_s=0.001, cap_s=0.01)
 """For what hangs, or never gets better."""
+NO_BREAKER = BreakerPolicy(threshold=1_000_000)
+"""For tests of something else than the breaker."""
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ from tonsurance.chain.cells import Cell, check_crc, parse_boc, write_boc
 from tonsurance.chain.decode import Decoder, decode_transaction_json
 from tonsurance.chain.layout import Field, load_layout
 from tonsurance.core.errors import DecodeError
-from tonsurance.core.events import FACTORY_KIND, VAULT_KIND, DecodedTransaction
+from tonsurance.core.events import FACTORY_KIND, FLOAT_KIND, VAULT_KIND, DecodedTransaction
 
 MAGIC = b"\xb5\xee\x9c\x72"
 LONGEST_S = 5.0
 """No input may take longer: the decoder would hang."""
 LAYOUT = load_layout()
-ADDRESSES = {VAULT_KIND: VAULT, FACTORY_KIND: FACTORY}
+ADDRESSES = {VAULT_KIND: VAULT, FACTORY_KIND: FACTORY, FLOAT_KIND: FACTORY}
 DECODERS = {kind: Decoder(LAYOUT, contract=address, kind=kind) for kind, address in ADDRESSES.items()}
 
 

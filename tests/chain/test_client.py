@@ -24,9 +24,10 @@ from chain.fake_toncenter import (
     after,
 )
 from chain.making import FACTORY, VAULT, make_chain, make_transaction
-from tonsurance.chain.client import TonCenterClient, check_url
+from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.ratelimit import TokenBucket, default_rps
 from tonsurance.chain.retry import RetryPolicy
+from tonsurance.chain.urls import check_url
 from tonsurance.core.errors import (
     ChainDataError,
     ChainUnavailable,

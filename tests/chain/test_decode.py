@@ -26,16 +26,19 @@ from chain.making import (
     make_transaction,
 )
 from tonsurance.chain.decode import decode_transaction, decode_transaction_json
-from tonsurance.core.errors import DecodeError
+from tonsurance.chain.layout import load_layout, parse_layout
+from tonsurance.core.errors import DecodeError, UsageError
 from tonsurance.core.events import (
     FACTORY_KIND,
     VAULT_KIND,
     CoverageChanged,
     DecodedTransaction,
     DepositMade,
+    FactorySet,
     Paused,
     PremiumsEarned,
     QuoteKeySet,
+    WithdrawalMade,
 )
 
 
@@ -238,3 +241,104 @@ def test_json_refuses_a_bag_with_a_wrong_checksum() -> None:
 def test_a_flag_is_read() -> None:
     body = Builder().store_uint(PAUSED_OP, 32).store_bit(1).end_cell()
     assert decode_body(body, inline=True).events[0].body == Paused(paused=True)
+
+
+OWN = parse_layout(f"""
+name = "own-1"
+[map.tranche]
+9 = 6
+[[event]]
+contract = "{VAULT_KIND}"
+incoming = 7
+type = "WithdrawalMade"
+fields = [
+  {{name="tranche_id", type="uint8", map="tranche"}}, {{name="shares", type="uint128"}},
+  {{name="withdrawer", from="sender"}}, {{name="amount", from="value"}},
+]
+[[event]]
+contract = "{VAULT_KIND}"
+destination = 7
+type = "FactorySet"
+fields = [{{name="factory", type="address"}}]
+[[event]]
+contract = "{VAULT_KIND}"
+op = 7
+name = "Named"
+fields = [{{name="who", type="address"}}]
+canonical = {{type="FactorySet", fields={{factory="who"}}}}
+[[event]]
+contract = "{VAULT_KIND}"
+op = 8
+name = "Half"
+fields = [{{name="who", type="address"}}]
+canonical = {{type="PolicyRefused", fields={{buyer="who"}}, missing=["policy_id", "quote_id", "reason"]}}
+""")
+
+
+def decode_own(*, incoming: Cell | None = None, messages: tuple[Cell, ...] = ()) -> DecodedTransaction:
+    boc = make_transaction(messages=messages, in_msg=incoming).boc
+    shown = decode_transaction_json(boc, OWN, VAULT_KIND)
+    decoded = decode_transaction(boc, contract=VAULT, kind=VAULT_KIND, layout=OWN)
+    assert [item["message_index"] for item in shown if "reason" in item] == [
+        kept.message_index for kept in decoded.undecoded
+    ]
+    return decoded
+
+
+def request(tranche: int = 9) -> Cell:
+    body = Builder().store_uint(7, 32).store_uint(tranche, 8).store_uint(2**100, 128)
+    return internal_out(ALICE, VAULT, body.end_cell())
+
+
+def test_one_of_our_types_may_come_from_an_incoming_message_with_its_sender_value_and_mapped_ids() -> None:
+    message = request()
+    (event,) = decode_own(incoming=message).events
+    assert event.body == WithdrawalMade(tranche_id=6, withdrawer=ALICE, amount=1000, shares=2**100)
+    assert event.message_index == -1
+    assert Cell.one_from_boc(event.raw_body).hash == message.hash, "sender and value are in the whole message only"
+    (shown,) = decode_transaction_json(make_transaction(in_msg=message).boc, OWN, VAULT_KIND)
+    assert shown["fields"] == {"withdrawer": ALICE, "amount": "1000", "tranche_id": 9, "shares": str(2**100)}
+    assert (shown["mapped"], shown["canonical"]) == ({"tranche_id": 6}, "WithdrawalMade")
+    assert len(decode_own(incoming=request(6)).undecoded) == 1
+
+
+def test_a_destination_and_an_op_of_one_number_are_two_events() -> None:
+    who = Builder().store_address(Address(ALICE))
+    named = Builder().store_uint(7, 32).store_cell(who.end_cell()).end_cell()
+    by_destination = external_out(VAULT, who.end_cell(), destination=7)
+    decoded = decode_own(
+        messages=(by_destination, external_out(VAULT, named), external_out(VAULT, named, destination=9))
+    )
+    assert [event.body for event in decoded.events] == [FactorySet(factory=ALICE)] * 3
+    bodies = [Cell.one_from_boc(event.raw_body).hash for event in decoded.events]
+    assert bodies[:2] == [by_destination.hash, named.hash], "what names the event is kept with it"
+
+
+@pytest.mark.parametrize("op", [7, 8])
+def test_no_address_where_our_type_has_one_is_kept_raw(op: int) -> None:
+    body = Builder().store_uint(op, 32).store_uint(0, 2).end_cell()
+    decoded = decode_own(messages=(external_out(VAULT, body),))
+    assert (decoded.events, decoded.noted, len(decoded.undecoded)) == ((), (), 1)
+    assert "factory" in decoded.undecoded[0].reason or "buyer" in decoded.undecoded[0].reason
+
+
+def test_an_incoming_message_that_cannot_be_read_is_kept_and_does_not_stop_the_rest() -> None:
+    anycast = Builder().store_uint(0b0110, 4).store_uint(0b101, 3).store_uint(0, 600).end_cell()
+    named = Builder().store_uint(7, 32).store_address(Address(ALICE)).end_cell()
+    decoded = decode_own(incoming=anycast, messages=(external_out(VAULT, named),))
+    assert [kept.message_index for kept in decoded.undecoded] == [-1]
+    assert Cell.one_from_boc(decoded.undecoded[0].raw_body).hash == anycast.hash
+    assert len(decoded.events) == 1
+
+
+def test_our_own_contracts_take_nothing_from_the_incoming_message() -> None:
+    shipped = load_layout()
+    boc = make_transaction(in_msg=request()).boc
+    assert not any(shipped.derives(kind) for kind in shipped.kinds)
+    assert decode_transaction_json(boc, shipped, VAULT_KIND) == []
+    assert decode_transaction(boc, contract=VAULT, kind=VAULT_KIND, layout=shipped).undecoded == ()
+
+
+def test_json_of_a_kind_the_layout_does_not_know_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no contract kind 'Nothing'"):
+        decode_transaction_json(make_transaction().boc, LAYOUT, "Nothing")

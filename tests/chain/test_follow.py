@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chain.fake_toncenter import FakeTonCenter
+from chain.fake_toncenter import FakeTonCenter, Fault
 from chain.making import VAULT, Made, make_chain
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.follow import Follower
-from tonsurance.core.errors import BrokenLink, ChainUnavailable, HashMismatch, HeadWentBack
+from tonsurance.core.errors import BrokenLink, ChainDataError, ChainUnavailable, HashMismatch, HeadWentBack
 from tonsurance.core.events import GENESIS, VAULT_KIND, Cursor
 
 
@@ -53,6 +53,44 @@ async def test_an_account_without_transactions_has_no_head_and_no_walk(client: T
     head = await empty.read_head()
     assert head == GENESIS
     assert (await empty.walk(GENESIS, head)).transactions == ()
+
+
+async def test_the_head_is_read_at_a_masterchain_block_never_as_of_now(
+    fake: FakeTonCenter, client: TonCenterClient, chain: list[Made]
+) -> None:
+    following = follower(client)
+    assert await following.read_head() == chain[-1].cursor
+    asked = [(method, params.get("seqno")) for method, params, _ in fake.requests]
+    assert asked == [("getMasterchainInfo", None), ("getAddressInformation", str(fake.seqno))]
+
+
+async def test_one_look_at_the_masterchain_serves_several_accounts(
+    fake: FakeTonCenter, client: TonCenterClient, chain: list[Made]
+) -> None:
+    following = follower(client)
+    seqno = await following.read_seqno()
+    for _ in range(3):
+        assert await following.read_head(seqno) == chain[-1].cursor
+    assert (fake.count("getMasterchainInfo"), fake.count("getAddressInformation")) == (1, 3)
+
+
+async def test_a_replica_that_does_not_know_the_block_yet_is_asked_again_and_is_an_outage(
+    fake: FakeTonCenter, client: TonCenterClient, impatient: TonCenterClient, chain: list[Made]
+) -> None:
+    not_there = Fault(500, b'{"ok":false,"error":"LITE_SERVER_UNKNOWN: seqno not in db","code":500}')
+    fake.faults.extend([Fault(), not_there, not_there])
+    assert await follower(client).read_head() == chain[-1].cursor
+    fake.faults.extend([Fault(), *[not_there] * 1000])
+    with pytest.raises(ChainUnavailable, match="seqno not in db"):
+        await follower(impatient).read_head()
+
+
+async def test_an_answer_about_another_block_is_refused(
+    fake: FakeTonCenter, client: TonCenterClient, chain: list[Made]
+) -> None:
+    fake.pinned_block = fake.seqno - 1
+    with pytest.raises(ChainDataError, match="was asked for"):
+        await follower(client).read_head()
 
 
 @pytest.mark.parametrize("missing", range(10))

@@ -17,7 +17,7 @@ import pytest
 from contracts.world import LAYOUT
 from tonsurance.chain.deployment import code_cell
 from tonsurance.chain.messages import Op
-from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
+from tonsurance.core.events import FACTORY_KIND, FLOAT_KIND, VAULT_KIND
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
@@ -49,7 +49,7 @@ def op_code(name: str, line: str) -> int:
 
 def test_op_codes_are_the_crc32_of_their_scheme_lines() -> None:
     schema = read_schema()
-    assert len(schema) == 49
+    assert len(schema) == 52
     assert {name: tag for name, (tag, _) in schema.items()} == {
         name: op_code(name, line) for name, (_, line) in schema.items()
     }
@@ -76,9 +76,10 @@ def test_the_layout_has_every_event_of_the_schema_with_the_same_fields() -> None
             base = kind.strip("()").removeprefix("6 * ")
             wanted.append({"name": field, "type": LAYOUT_TYPES.get(base, base) + count})
         assert event["fields"] == wanted
-    vault, factory = ({e["type"] for e in document["event"] if e["contract"] == kind} for kind in document["code"])
-    assert len(vault) + len(factory) == len(events) + 1  # Paused is both contracts'
-    assert vault & factory == {"Paused"}
+    kinds = [{e["type"] for e in document["event"] if e["contract"] == kind} for kind in document["code"]]
+    vault, factory, floats = kinds
+    assert len(vault) + len(factory) + len(floats) == len(events) + 2  # Paused is of all three
+    assert vault & factory == vault & floats == {"Paused"}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_the_committed_code_is_what_the_sources_compile_to() -> None:
 
 
 def test_the_layout_names_the_hashes_of_the_committed_code() -> None:
-    assert {kind: bytes(code_cell(kind).hash) for kind in (VAULT_KIND, FACTORY_KIND)} == LAYOUT.code
+    assert {kind: bytes(code_cell(kind).hash) for kind in (VAULT_KIND, FACTORY_KIND, FLOAT_KIND)} == LAYOUT.code
 
 
 def test_a_changed_source_is_told_from_the_committed_code(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_layout_without_a_place_for_the_hash_is_said(build_tool: ModuleType) -
 
 
 def test_the_globals_of_a_contract_fit_the_machine(build_tool: ModuleType) -> None:
-    for kind in (VAULT_KIND, FACTORY_KIND):
+    for kind in (VAULT_KIND, FACTORY_KIND, FLOAT_KIND):
         assert len(re.findall(r"(?m)^global ", build_tool.read_source(kind))) <= 31
 
 

@@ -106,7 +106,7 @@ def test_events_are_built_only_from_exact_fields() -> None:
     ):
         with pytest.raises(DecodeError):
             build_event(name, fields)
-    assert len(EVENT_TYPES) == 22
+    assert len(EVENT_TYPES) == 23
 
 
 def test_money_is_exact() -> None:

@@ -91,6 +91,25 @@ def test_what_a_contract_enforces_is_marked() -> None:
     assert not {"SURE_JNR_PLUS_apy_min", "base_rate_USDC", "high_utilization"} & owned
 
 
+@pytest.mark.parametrize("parameter", [p for p in PARAMETERS if p.money], ids=lambda parameter: parameter.key)
+def test_no_parameter_of_money_goes_any_distance_in_one_edit(parameter: Parameter) -> None:
+    if parameter.kind is Kind.BOOL:  # it has two values
+        return
+    if parameter.kind is Kind.STRING:
+        assert parameter.needs_override
+        return
+    assert (parameter.max_factor is None) != (parameter.max_step is None)
+    assert parameter.low is not None
+    if parameter.max_factor is None:
+        assert parameter.high is not None
+        assert 0 < parameter.max_step <= (parameter.high - parameter.low) / 4  # type: ignore[operator]
+
+
+def test_what_moves_the_room_for_cover_is_money() -> None:
+    for key in ("min_collateralization", "reservation_max_share", "product_cap", "chain_cap"):
+        assert REGISTRY["risk", key].money
+
+
 def test_an_unknown_name_is_an_error() -> None:
     assert find_parameter("pricing", "base_rate_USDC").default == 0.04
     with pytest.raises(UnknownParameter, match="pricing/base_rate_XXX"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tonsurance import cli_targets
 from tonsurance.core.errors import UsageError
@@ -73,6 +75,17 @@ def test_a_warning_about_a_database_elsewhere_without_tls() -> None:
         assert find_tls_gap(f"{AWAY}?sslmode={mode}") is None
 
 
+@pytest.fixture
+def without_log() -> Iterator[None]:
+    """As in a command that prints its answer; other tests of this process may have set up logging."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    yield
+    if before is not None:
+        structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("without_log")
 def test_a_command_says_it_once_and_not_in_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli_targets.resolve_database(DatabaseParts(), explicit=AWAY) == AWAY
     said = capsys.readouterr()

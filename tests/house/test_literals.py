@@ -24,11 +24,13 @@ def check_literals(source: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A copy of the Python source, to plant faults in."""
+    """A copy of the Python and SQL source, to plant faults in."""
     shutil.copytree(
         ROOT / "src",
         tmp_path / "src",
-        ignore=lambda folder, names: [name for name in names if Path(folder, name).is_file() and name[-3:] != ".py"],
+        ignore=lambda folder, names: [
+            name for name in names if Path(folder, name).is_file() and not name.endswith((".py", ".sql"))
+        ],
     )
     return tmp_path / "src"
 
@@ -277,3 +279,13 @@ def test_the_defaults_of_what_the_vault_fixes_are_the_vaults(constant: str, key:
     declared = DEFAULT_PARAMS.value("risk", key)
     assert isinstance(declared, int | float)
     assert declared * factor == int(fixed)
+
+
+def test_a_parameter_that_sql_reads_is_declared_with_the_default_sql_takes(source: Path) -> None:
+    path = source / "tonsurance" / "db" / "migrations" / "015_products.sql"
+    change(path, "config_number('risk', 'hedge_ratio', 0.2)", "config_number('risk', 'hedge_ratio', 0.25)")
+    assert "risk/hedge_ratio, 0.25 is not its default 0.2, make them equal" in said_of(source)
+    change(path, "config_number('risk', 'hedge_ratio', 0.25)", "config_number('risk', 'hedging', 0.2)")
+    said = said_of(source)
+    assert "risk/hedging, read but not declared" in said
+    assert "risk/hedge_ratio, declared but read nowhere" in said

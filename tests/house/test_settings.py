@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from tonsurance.core.errors import UsageError
-from tonsurance.settings import DatabaseParts, Environment, api_port, database_url, home_dir, network_url, quote_key
+from tonsurance.settings import (
+    DatabaseParts,
+    Environment,
+    api_port,
+    database_url,
+    home_dir,
+    network_url,
+    network_urls,
+    quote_key,
+)
 
 
 def test_a_secret_comes_from_its_name_or_its_file(tmp_path: Path) -> None:
@@ -55,8 +64,12 @@ def test_networks_by_name_and_url() -> None:
     assert network_url("testnet") == "https://testnet.toncenter.com"
     assert network_url("http://127.0.0.1:9/") == "http://127.0.0.1:9"
     for bad in ("mainet", "", "ftp://x"):
-        with pytest.raises(UsageError, match="mainnet, testnet or a URL"):
+        with pytest.raises(UsageError, match="mainnet, testnet or URLs"):
             network_url(bad)
+    assert network_urls("https://a.example, http://127.0.0.1:9/api/v2") == ("https://a.example", "http://127.0.0.1:9")
+    assert network_urls("mainnet") == ("https://toncenter.com",)
+    with pytest.raises(UsageError, match="twice"):
+        network_urls("https://a.example,https://a.example/")
 
 
 @pytest.mark.parametrize("bad", ["", "00", "zz" * 32, "00" * 33])

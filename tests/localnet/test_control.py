@@ -35,7 +35,7 @@ async def test_the_status_says_where_the_contracts_are(chain: LocalChain) -> Non
     assert status == {
         "ready": True, "seqno": chain.head.seqno, "utime": chain.now, "vault": contracts.vault,
         "factory": contracts.factory, "network_id": NETWORK_ID, "seed": 1, "speed": 1.0, "waiting": 0, "rejected": 0,
-        "frozen_until": 0, "claims_due": 0,
+        "frozen_until": 0, "claims_due": 0, "faults": {},
     }  # fmt: skip
     assert [block["seqno"] for block in blocks] == list(range(1, chain.head.seqno + 1))
     assert set(blocks[0]) == {"seqno", "utime", "mined_at", "start_lt", "end_lt"}

@@ -48,6 +48,10 @@ class AlertStory:
         await self._writer.submit(batch(transaction(self._lt, body), after=after))
         await self.see_head()
 
+    async def stop_writing(self) -> None:
+        """The daemon goes."""
+        await self._writer.close()
+
     async def see_head(self, ago_s: float = 0) -> None:
         """The chain was looked at just now, or some time ago."""
         await self.conn.execute(

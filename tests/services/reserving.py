@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +25,9 @@ from tonsurance.core.events import CoverageChanged, EventBody, WithdrawalMade
 from tonsurance.core.limits import coverage_cap_nano, read_rules
 from tonsurance.core.params import DEFAULT_PARAMS, Params, build_params
 from tonsurance.core.waterfall import split
+from tonsurance.db.direct import DirectUpdate, Part
 from tonsurance.db.pool import acquire
+from tonsurance.services.direct_vaults import DirectVaults
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.ledger_writer import LedgerWriter
 from tonsurance.services.reservations import Reservations
@@ -143,6 +146,69 @@ class Desk:
             row[0]: row[2] + held[TRANCHE_IDS.index(row[0])] - coverage_cap_nano(row[1], max_utilization)
             for row in totals
         }
+
+
+class Book:
+    """A direct vault `book` with 1,000 TON in each tranche, whose callers may hold all there is."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.pool = LazyPool(dsn, max_size=4)
+        self.vaults = DirectVaults(self.pool, lambda: WIDE)
+        self.reservations = Reservations(self.pool, lambda: WIDE)
+        self._keys = itertools.count()
+
+    async def move(self, route: str, *parts: Part) -> None:
+        """One update under a new key."""
+        key = f"move {next(self._keys)}"
+        await self.vaults.update(DirectUpdate(principal="ada", route=route, key=key, vault_id="book", parts=parts))
+
+    async def reserve(self, amount: int, *, tranche_id: str | None = "SURE-SNR", **other: Any) -> Any:
+        """Somebody new reserves; the reservation."""
+        key = f"key{next(self._keys)}"
+        asked = {"principal": key, "idempotency_key": key, "ttl_s": 60} | other
+        return (await self.reservations.reserve_coverage("book", tranche_id, amount, **asked)).reservation
+
+    async def fetch(self, sql: str, *values: object) -> list[Any]:
+        """Rows."""
+        async with acquire(await self.pool.open()) as conn:
+            rows: list[Any] = await conn.fetch(sql, *values)
+        return rows
+
+    async def totals(self, tranche_id: str = "SURE-SNR") -> tuple[int, int]:
+        """A tranche's capital and coverage."""
+        [row] = await self.fetch(
+            "SELECT total_capital_nanoton, coverage_sold_nanoton FROM tranche_utilization "
+            "WHERE vault_id = 'book' AND tranche_id = $1",
+            tranche_id,
+        )
+        return row[0], row[1]
+
+    async def sold_past_a_limit(self) -> list[Any]:
+        """Commits at whose very moment a tranche they sold in was past 95 %, by the ledger's own history."""
+        return await self.fetch(SOLD_PAST_A_LIMIT)
+
+
+SOLD_PAST_A_LIMIT = """
+SELECT u.idempotency_key, h.tranche_id, h.total_capital_nanoton, h.coverage_sold_nanoton
+FROM direct_updates u JOIN capacity_reservations r ON r.reservation_id::text = u.idempotency_key
+JOIN tranche_utilization_history h ON h.vault_id = u.vault_id AND h.logical_time = u.logical_time
+WHERE u.route = 'reservation' AND h.coverage_sold_nanoton > h.total_capital_nanoton::numeric * 95 / 100
+"""
+
+
+@asynccontextmanager
+async def open_book(dsn: str) -> AsyncIterator[Book]:
+    """A book over a fresh database."""
+    book = Book(dsn)
+    try:
+        await book.vaults.create("book")
+        await book.move("fill", *(Part(tranche_id, capital=1000 * TON) for tranche_id in TRANCHE_IDS))
+        yield book
+    finally:
+        await book.reservations.close()
+        await book.vaults.close()
+        await book.pool.close()
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from tonsurance.core.alert_kinds import HIGH_UTILIZATION
 from tonsurance.core.alerts import Line, Reading, Severity, Subject
 from tonsurance.core.errors import DatabaseUnavailable, LedgerRefused, MigrationError
 from tonsurance.core.params import Params, build_params
+from tonsurance.db.alerts import select_evaluation_ages
+from tonsurance.db.direct import DirectUpdate, Part, create_direct_vault, post_direct
 from tonsurance.db.pool import Connection, connect
 from tonsurance.services.alert_records import AlertRecords, UnknownAlert
 from tonsurance.services.alert_tasks import AlertTasks
@@ -101,6 +103,50 @@ async def test_alerts_are_the_same_whether_or_not_it_was_restarted_in_the_middle
             assert await steady.transitions() == restarted
     finally:
         pg.drop(other)  # type: ignore[attr-defined]
+
+
+async def test_what_other_vaults_do_is_no_evaluation_of_a_vaults_alerts(story: AlertStory) -> None:
+    """Two evaluations beyond the line end an alert, and they are those of its own figures."""
+    await story.cover(905)
+    await story.evaluate()
+    await story.cover(870)
+    await story.evaluate()
+    for number in range(5):
+        await move_elsewhere(story, number)
+        await story.evaluate()
+    assert await story.of_kind(HIGH) == [("opened", "High")]
+    await story.cover(870.1)
+    await story.evaluate()
+    assert await story.of_kind(HIGH) == [("opened", "High"), ("resolved", "High")]
+
+
+async def move_elsewhere(story: AlertStory, number: int) -> None:
+    """One commit of another vault."""
+    await create_direct_vault(story.conn, "other")
+    part = Part("SURE-BTC", capital=1)
+    update = DirectUpdate(principal="t", route="r", key=f"{number}", vault_id="other", parts=(part,))
+    await post_direct(story.conn, [update], story.params)
+
+
+async def test_a_quiet_vault_among_busy_ones_is_counted_again_after_a_while(story: AlertStory) -> None:
+    for covered in (905, 870):
+        await story.cover(covered)
+        await story.evaluate()
+    await story.conn.execute(
+        "UPDATE alert_evaluations SET evaluated_at = now() - interval '31 s' WHERE evaluator <> 'tranches'"
+    )
+    await move_elsewhere(story, 1)
+    await story.evaluate()
+    assert await story.of_kind(HIGH) == [("opened", "High"), ("resolved", "High")]
+    assert set(await select_evaluation_ages(story.conn)) == {"tranches"}
+
+
+async def test_who_stands_in_does_nothing_while_a_daemon_writes_the_ledger(story: AlertStory) -> None:
+    """The daemon alone knows of a webhook: a transition another process wrote would never be sent."""
+    await story.cover(960)
+    assert await story.evaluate(leave_to_daemon=True) == ()
+    await story.stop_writing()
+    assert len(await story.evaluate(leave_to_daemon=True)) == 3
 
 
 async def test_new_parameters_are_evaluated_at_once(story: AlertStory) -> None:

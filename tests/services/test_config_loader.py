@@ -35,7 +35,7 @@ from tonsurance.core.parameters.declaration import Value, thaw
 from tonsurance.core.parameters.registry import UnknownParameter
 from tonsurance.core.params import DEFAULT_PARAMS, Params, build_params
 from tonsurance.db.pool import connect
-from tonsurance.services.config_access import MAX_NAMES, OTHERS
+from tonsurance.services.config_access import MAX_NAMES, OTHERS, WHOLE_SET
 from tonsurance.services.config_file import NoLastGood, load_last_good, save_last_good
 from tonsurance.services.config_loader import ConfigLoader, WrongKind
 from tonsurance.services.config_rows import ConfigDamaged
@@ -344,6 +344,52 @@ async def test_another_database_can_be_taken(database: str, store: ConfigStore) 
         )
         assert (loader.params.version, loader.degraded) == (2, None)
         assert loader.get_cache_stats()["auto_reload"]
+
+
+async def test_a_new_interval_holds_although_the_following_has_begun(database: str, store: ConfigStore) -> None:
+    door = DatabaseDoor(database)
+    await door.open()
+    async with loading(door.dsn) as loader:
+        await until(lambda: loader.get_cache_stats()["listening"])
+        door.muted = True
+        loader.start_auto_reload(interval_seconds=0.1)
+        assert loader.get_cache_stats()["ttl_seconds"] == 0.1
+        reloads = loader.get_cache_stats()["reloads"]
+        assert isinstance(reloads, int)
+        await until(lambda: loader.get_cache_stats()["reloads"] >= reloads + 3)  # type: ignore[operator]
+        await change(store, 16.0)
+        await until(lambda: loader.params.version == 2)
+        for interval in (NEVER_S, NEVER_S, 0.1, NEVER_S):
+            loader.start_auto_reload(interval_seconds=interval)
+        await change(store, 17.0)
+        door.muted = False
+        await until(lambda: sum(not task.done() for task in loader._tasks) == 3)  # listening, sampling and one poll
+    await door.shut()
+
+
+async def test_taking_the_whole_set_is_counted_and_whether_it_was_current(database: str, store: ConfigStore) -> None:
+    door = DatabaseDoor(database)
+    await door.open()
+    async with loading(door.dsn) as loader:
+        await until(lambda: loader.get_cache_stats()["listening"])
+        before = loader.counts.totals
+        for _ in range(5):
+            assert loader.params.value(*RATE) == 0.04
+        hits, misses = loader.get_cache_stats()["hits"], loader.get_cache_stats()["misses"]
+        assert (hits, misses) == (before[0] + 5, before[1])
+        await door.shut()
+        with pytest.raises(DatabaseUnavailable):
+            await loader.reload_cache()
+        missed = loader.counts.totals[1]
+        for _ in range(3):
+            assert loader.params is DEFAULT_PARAMS
+        assert loader.get_cache_stats()["misses"] == missed + 3
+        await door.open()
+        await loader.reload_cache()
+        taken = {count.cache_hit: count.accesses for count in loader.counts.take() if count.category == WHOLE_SET[0]}
+        assert taken[True] >= 5
+        assert taken[False] >= 3
+    await door.shut()
 
 
 def test_the_file_on_disk_is_private_whole_and_proved(tmp_path: Path) -> None:

@@ -216,6 +216,62 @@ async def test_the_cage_bounds_step_and_frequency_and_only_an_admin_passes_it(st
     assert (await store.audit(limit=1, key=RATE[1], before=3))[0].emergency
 
 
+FACTORS = DEFAULT_PARAMS.value("pricing", "risk_factors_USDC")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (("pricing", "stablecoin_adjustment_USDC"), 0.5, "would change by 0.5; the most of one edit is 0.005"),
+        (("pricing", "risk_weight_regulatory_clarity"), 1.0, "would change by 1.1; the most of one edit is 0.1"),
+        (("pricing", "stress_slope"), 0.0, "would change by 2; the most of one edit is 1"),
+        (("pricing", "trigger_adjustment_factor"), 10.0, "would change by 9.5"),
+        (("pricing", "risk_factors_USDC"), {**FACTORS, "reserve_quality": 1.0}, "reserve_quality would change by 0.9"),  # type: ignore[dict-item]
+        (("risk", "min_collateralization"), 10.0, "would change by 8.9; the most of one edit is 0.25"),
+        (("risk", "reservation_max_share"), 1.0, "factor of 20; the most of one edit is 2"),
+        (("risk", "product_cap"), 0.001, "factor of 250"),
+        (("risk", "chain_cap"), 0.25, "factor of 2.4"),
+        (("tranche", "SURE_MEZZ_curve_type"), "QUADRATIC", "emergency override"),
+    ],
+    ids=lambda case: case[1] if isinstance(case, tuple) else "",
+)
+async def test_every_parameter_of_money_has_a_cage(
+    store: ConfigStore, name: tuple[str, str], value: object, said: str
+) -> None:
+    with pytest.raises(CageExceeded, match=said):
+        await store.apply([put(name, value)], actor=ADA, reason="")
+    applied = await store.apply([put(name, value)], actor=ROOT, reason="now", emergency=True)
+    assert applied.version == 2
+
+
+async def test_a_step_within_the_cage_is_taken_also_from_and_to_zero(store: ConfigStore) -> None:
+    steps: tuple[tuple[tuple[str, str], object], ...] = (
+        (("pricing", "stablecoin_adjustment_USDC"), 0.005),
+        (("pricing", "stablecoin_adjustment_USDC"), 0.0),
+        (("pricing", "risk_weight_regulatory_clarity"), 0.0),
+        (("pricing", "risk_factors_USDC"), {**FACTORS, "reserve_quality": 0.3, "banking_exposure": 0.0}),  # type: ignore[dict-item]
+        (("risk", "min_collateralization"), 1.35),
+    )
+    for name, value in steps:
+        assert (await store.apply([put(name, value)], actor=ADA, reason="")).changes[0].new == value
+
+
+async def test_a_real_change_names_every_error_as_a_dry_run_does(store: ConfigStore) -> None:
+    edits = [
+        put(("risk", "withdraw_delay_s"), 5),
+        put(RATE, "0.05"),
+        put(("risk", "product_cap"), 0.001),
+        Edit(*APY, "create", 1.0, "float"),
+    ]
+    planned = await store.plan(edits)
+    with pytest.raises(ChainOwned) as refused:
+        await store.apply(edits, actor=ADA, reason="")
+    assert refused.value.problems == planned.problems
+    assert {problem.key for problem in planned.problems} >= {edit.key for edit in edits}
+    assert isinstance(planned.refusal, ChainOwned)
+    assert planned.refusal.problems == planned.problems
+
+
 async def test_keys_people_add_live_and_go(store: ConfigStore) -> None:
     with pytest.raises(UnknownParameter):
         await store.apply([put(FEE, 1)], actor=ADA, reason="")

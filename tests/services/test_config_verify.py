@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.config_story import ADA, APY, RATE, change, open_store, put, run_sql
+from services.config_story import ADA, APY, RATE, ROOT, change, open_store, put, run_sql
+from tonsurance.services.admin_records import AdminRecords
+from tonsurance.services.admin_tokens import Role
 from tonsurance.services.config_migrate import migrate_config, report_lines
 from tonsurance.services.config_store import ConfigStore, Edit
 
@@ -74,6 +76,19 @@ async def test_one_changed_field_of_an_audit_row_is_found_and_the_row_named(
         ("UPDATE config_parameters SET value_data = '0.05' WHERE key = 'base_rate_USDC'", "config_parameters",
          "pricing/base_rate_USDC"),
         ("DELETE FROM config_parameters WHERE key = 'base_rate_USDC'", "config_parameters", "pricing/base_rate_USDC"),
+        ("UPDATE config_parameters SET version = 2 WHERE key = 'SURE_MEZZ_apy_max'", "config_parameters",
+         "tranche/SURE_MEZZ_apy_max"),
+        ("UPDATE config_parameters SET updated_by = 'bob' WHERE key = 'SURE_MEZZ_apy_max'", "config_parameters",
+         "tranche/SURE_MEZZ_apy_max"),
+        ("UPDATE config_parameters SET last_updated_at = now() WHERE key = 'SURE_MEZZ_apy_max'", "config_parameters",
+         "tranche/SURE_MEZZ_apy_max"),
+        ("UPDATE config_parameters SET version = 2 WHERE key = 'base_rate_USDC'", "config_parameters",
+         "pricing/base_rate_USDC"),
+        ("UPDATE config_parameters SET updated_by = 'ada' WHERE key = 'base_rate_USDC'", "config_parameters",
+         "pricing/base_rate_USDC"),
+        ("UPDATE config_parameters SET value_type = 'string' WHERE key = 'base_rate_USDC'", "config_parameters",
+         "pricing/base_rate_USDC"),
+        ("INSERT INTO admin_users (sub, role, changed_by) VALUES ('mal', 'admin', 'root')", "admin_users", "mal"),
         ("INSERT INTO config_parameters (category, key, value_type, value_data, version)"
          " VALUES ('a', 'b', 'int', '1', 1)", "config_parameters", "a/b"),
     ],
@@ -83,6 +98,42 @@ async def test_whatever_else_was_changed_is_named(
 ) -> None:
     await run_sql(database, sql)
     assert (table, row) in {(fault.table, fault.row) for fault in (await store.verify()).faults}
+
+
+async def test_type_and_description_of_an_added_key_are_proved(store: ConfigStore, database: str) -> None:
+    await store.apply([Edit("pilot", "fee", "create", 1, "int", "A fee")], actor=ADA, reason="")
+    for flip in ("value_type = 'json'", "description = 'another'", "custom = false"):
+        column = flip.partition(" ")[0]
+        await run_sql(database, f"CREATE TABLE kept AS SELECT {column} FROM config_parameters WHERE key = 'fee'")
+        await run_sql(database, f"UPDATE config_parameters SET {flip} WHERE key = 'fee'")
+        assert [fault.row for fault in (await store.verify()).faults] == ["pilot/fee"], flip
+        await run_sql(database, f"UPDATE config_parameters SET {column} = (SELECT * FROM kept) WHERE key = 'fee'",
+                      "DROP TABLE kept")  # fmt: skip
+        assert (await store.verify()).ok
+
+
+@pytest.mark.parametrize("flip", ["role = 'admin'", "enabled = true", "changed_by = 'bob'", None])
+async def test_people_are_audited_in_the_same_chain_and_a_row_changed_by_hand_is_found(
+    store: ConfigStore, database: str, flip: str | None
+) -> None:
+    records = AdminRecords(store.pool)
+    for role, enabled in ((Role.EDITOR, True), (Role.EDITOR, True), (Role.VIEWER, False)):
+        await records.save_user("Cleo", role, enabled=enabled, actor=ROOT)
+    await records.save_user("cleo", Role.APPROVER, enabled=False, actor=ROOT)  # the same person
+    newest, *_, first = await store.audit(limit=4)
+    assert (first.category, first.key, first.action, first.old_value) == ("admin_users", "Cleo", "create", None)
+    assert (newest.old_value, newest.new_value, newest.changed_by, newest.role) == (
+        {"role": "viewer", "enabled": False},
+        {"role": "approver", "enabled": False},
+        "root",
+        "admin",
+    )
+    assert (await store.verify()).ok
+    await change(store, 16.1)
+    assert (await store.verify()).ok
+    sql = "DELETE FROM admin_users" if flip is None else f"UPDATE admin_users SET {flip}"
+    await run_sql(database, sql)
+    assert [(fault.table, fault.row) for fault in (await store.verify()).faults] == [("admin_users", "Cleo")]
 
 
 async def test_values_and_hash_of_a_version_changed_together_are_found(store: ConfigStore, database: str) -> None:

@@ -72,10 +72,10 @@ async def test_fourteen_depegs_and_four_scenarios_are_seeded_and_a_second_time_c
 async def test_what_people_took_out_or_changed_is_not_seeded_again(datasets: Datasets) -> None:
     await datasets.seed()
     first, second, *_ = await datasets.list_depegs()
-    await datasets.delete(DEPEGS, first.id, actor=EDITOR, reason="not a depeg")
+    await datasets.delete(DEPEGS, first.id, actor=APPROVER, reason="not a depeg")
     assert isinstance(second.entry, Depeg)
     other = msgspec.structs.replace(second.entry, min_price=0.5, verified=False)
-    await datasets.update(second.id, other, actor=EDITOR, reason="lower")
+    await datasets.update(second.id, other, actor=APPROVER, reason="lower")
     assert await datasets.seed() == (0, 0)
     left = await datasets.list_depegs()
     assert len(left) == 13
@@ -139,6 +139,72 @@ async def test_only_what_another_person_has_verified_counts(datasets: Datasets) 
         await datasets.update(row.id, msgspec.structs.replace(checked, min_price=0.5), actor=EDITOR, reason="")
     with pytest.raises(ConfigConflict):
         await datasets.update(row.id, EVENT, actor=EDITOR, reason="", expected_version=1)
+
+
+async def test_the_statistics_by_coin_count_verified_depegs_alone_and_nothing_is_no_zero(
+    datasets: Datasets, database: str
+) -> None:
+    await datasets.create(EVENT, actor=EDITOR, reason="seen")
+    conn = await connect(database)
+    query = (
+        "SELECT events, verified_events, severe_events, worst_price, has_data FROM v_depeg_statistics WHERE asset = $1"
+    )
+    assert tuple(await conn.fetchrow(query, EVENT.asset) or ()) == (1, 0, None, None, False)
+    await datasets.seed()
+    lower = msgspec.structs.replace(EVENT, asset="USDC", min_price=0.1)
+    await datasets.create(lower, actor=EDITOR, reason="seen")
+    usdc = await conn.fetchrow(query, "USDC")
+    assert usdc is not None
+    assert (*tuple(usdc)[:3], float(usdc["worst_price"]), usdc["has_data"]) == (3, 2, 2, 0.88, True)
+    await conn.close()
+
+
+OTHER_APPROVER, CHECKED = Actor("cyd", "approver"), msgspec.structs.replace(EVENT, verified=True)
+
+
+async def test_who_wrote_the_present_content_never_verifies_it(datasets: Datasets) -> None:
+    row = await datasets.create(EVENT, actor=EDITOR, reason="seen")
+    verified = await datasets.update(row.id, CHECKED, actor=APPROVER, reason="looked it up")
+    lower = msgspec.structs.replace(CHECKED, min_price=0.2)
+    for actor in (APPROVER, OTHER_APPROVER, Actor("root", "admin")):  # rewriting and verifying in one step
+        with pytest.raises(Forbidden, match="themselves"):
+            await datasets.update(row.id, lower, actor=actor, reason="lower")
+        trial = datasets.try_update(row.id, lower, actor=actor, reason="lower")
+        with pytest.raises(Forbidden, match="themselves"):
+            await trial
+    assert await datasets.find(DEPEGS, row.id) == verified
+    open_again = msgspec.structs.replace(lower, verified=False)
+    changed = await datasets.update(row.id, open_again, actor=APPROVER, reason="lower")
+    assert (changed.verified_by, changed.entered_by) == (None, "eve")
+    for spelling in ("ann", "ANN"):  # and in two steps
+        with pytest.raises(Forbidden, match="themselves"):
+            await datasets.update(row.id, lower, actor=Actor(spelling, "admin"), reason="checked")
+    again = await datasets.update(row.id, lower, actor=OTHER_APPROVER, reason="checked")
+    assert (again.verified_by, again.entered_by) == ("cyd", "eve")
+
+
+async def test_a_small_correction_by_another_does_not_make_ones_own_content_anothers(datasets: Datasets) -> None:
+    row = await datasets.create(EVENT, actor=APPROVER, reason="seen")
+    noted = msgspec.structs.replace(EVENT, notes="a note", timestamp=EVENT.timestamp + timedelta(seconds=1))
+    await datasets.update(row.id, noted, actor=EDITOR, reason="with a note, and another name")
+    checked = msgspec.structs.replace(noted, verified=True)
+    for author in (APPROVER, Actor("eve", "approver")):
+        with pytest.raises(Forbidden, match="themselves"):
+            await datasets.update(row.id, checked, actor=author, reason="")
+    assert (await datasets.update(row.id, checked, actor=OTHER_APPROVER, reason="")).verified_by == "cyd"
+
+
+async def test_what_is_verified_is_changed_and_taken_out_by_approvers_alone(datasets: Datasets) -> None:
+    row = await datasets.create(EVENT, actor=EDITOR, reason="seen")
+    await datasets.update(row.id, CHECKED, actor=APPROVER, reason="looked it up")
+    for other in (EVENT, msgspec.structs.replace(EVENT, min_price=0.5)):
+        with pytest.raises(Forbidden, match="approver"):
+            await datasets.update(row.id, other, actor=EDITOR, reason="")
+    with pytest.raises(Forbidden, match="approver"):
+        await datasets.delete(DEPEGS, row.id, actor=EDITOR, reason="")
+    assert (await datasets.find(DEPEGS, row.id)).verified_by == "ann"
+    await datasets.update(row.id, EVENT, actor=APPROVER, reason="doubted")
+    await datasets.delete(DEPEGS, row.id, actor=EDITOR, reason="not a depeg")
 
 
 BAD_EVENTS: dict[str, dict[str, object]] = {
@@ -244,3 +310,26 @@ async def test_the_audit_chain_holds_over_parameters_and_data_sets_and_finds_a_r
     await conn.execute("DELETE FROM stress_scenarios WHERE scenario_name = 'Crypto Crash'")
     assert [fault.row for fault in (await store.verify()).faults] == ["USDY@2025-06-01T12:00:00Z", "Crypto Crash"]
     await conn.close()
+
+
+@pytest.mark.parametrize("flip", ["entered_by = 'mal'", "verified_by = 'mal'", "version = 9"])
+async def test_who_entered_and_who_verified_is_proved(
+    pool: LazyPool, datasets: Datasets, database: str, flip: str
+) -> None:
+    store = ConfigStore(pool)
+    await datasets.seed()
+    row = await datasets.create(EVENT, actor=EDITOR, reason="seen")
+    later = msgspec.structs.replace(CHECKED, timestamp=EVENT.timestamp + timedelta(seconds=5))
+    await datasets.update(row.id, msgspec.structs.replace(later, verified=False), actor=EDITOR, reason="another name")
+    await datasets.update(row.id, later, actor=APPROVER, reason="looked it up")
+    await datasets.update(row.id, later, actor=OTHER_APPROVER, reason="nothing new")
+    gone = await datasets.create(EVENT, actor=OTHER_APPROVER, reason="the first name is free again")
+    await datasets.delete(DEPEGS, gone.id, actor=OTHER_APPROVER, reason="")
+    await datasets.create(EVENT, actor=APPROVER, reason="and again")
+    found = await datasets.find(DEPEGS, row.id)
+    assert (found.entered_by, found.verified_by, found.version) == ("eve", "ann", 4)
+    assert (await store.verify()).ok, (await store.verify()).faults
+    conn = await connect(database)
+    await conn.execute(f"UPDATE historical_depegs SET {flip} WHERE id = $1", row.id)
+    await conn.close()
+    assert [(fault.table, fault.row) for fault in (await store.verify()).faults] == [(DEPEGS, later.key)]

@@ -212,12 +212,36 @@ async def test_a_cache_that_always_misses_is_told(database: str, healthy: Connec
             await api.get("/api/v1/utilization/SURE-SNR")
         patient = Patient(dsn=database, api_url=f"http://127.0.0.1:{api.port}")
         faults = await faults_of(patient)
-        assert "reads found fresh figures" in faults["tranche cache"].finding
+        assert "reads found fresh figures just now" in faults["tranche cache"].finding
     async with running_api(ledger, settings=ApiSettings(port=0, poll_interval_s=0.05)) as api:
-        for _ in range(60):
-            await api.get("/api/v1/utilization/SURE-SNR")
         assert "tranche cache" not in await faults_of(Patient(dsn=database, api_url=f"http://127.0.0.1:{api.port}"))
     await ledger.close()
+
+
+async def test_a_cache_that_misses_now_is_told_however_well_it_did_before(database: str, healthy: Connection) -> None:
+    ledger = PostgresLedgerReader(database)
+    async with running_api(ledger, settings=ApiSettings(port=0, poll_interval_s=0.05)) as api:
+        reads, patient = api.parts.reads, Patient(dsn=database, api_url=f"http://127.0.0.1:{api.port}")
+        reads.hits += 1_000_000
+        reads.stale_after_s = 0.0
+        assert "reads found fresh figures just now" in (await faults_of(patient))["tranche cache"].finding
+        reads.stale_after_s, reads.misses = 60.0, reads.misses + 9_000_000
+        assert "tranche cache" not in await faults_of(patient)
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "least"), [("reservation_max_share", 0.05, 1e-4), ("product_cap", 0.25, 1e-3)]
+)
+async def test_a_cap_configured_far_below_what_the_tranches_have_is_told(
+    database: str, healthy: Connection, key: str, value: float, least: float
+) -> None:
+    while value > least:  # one edit may halve it at most
+        value = max(least, value / 2)
+        await change(database, Edit("risk", key, "set", value))
+    fault = await only_fault_of(database)
+    assert (fault.check, f"risk/{key} leaves" in fault.finding) == ("capacity", True)
+    assert "config set" in fault.advice
 
 
 async def test_capacity_that_is_too_tight_is_told_with_what_takes_it(database: str, healthy: Connection) -> None:

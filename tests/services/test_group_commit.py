@@ -55,6 +55,22 @@ async def test_a_failed_group_is_every_jobs_error_and_the_next_one_goes_on() -> 
     await group.close()
 
 
+async def test_a_group_that_fails_for_its_data_is_done_job_by_job_and_only_the_bad_one_fails() -> None:
+    groups: list[list[int]] = []
+
+    async def post(jobs: Sequence[int]) -> Sequence[str | TonsuranceError]:
+        groups.append(list(jobs))
+        if 3 in jobs:
+            raise InputError("3 is no number")
+        return [f"done {job}" for job in jobs]
+
+    group: GroupCommit[int, str] = GroupCommit(post, name="desk")
+    answers = await asyncio.gather(*map(group.submit, range(5)), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["done 0", "done 1", "done 2", "3 is no number", "done 4"]
+    assert sorted(groups[-5:]) == [[0], [1], [2], [3], [4]]
+    await group.close()
+
+
 async def test_a_fault_of_ours_leaves_nobody_waiting_and_the_next_submit_starts_again() -> None:
     desk = Desk()
     desk.fault = ZeroDivisionError()

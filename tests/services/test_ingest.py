@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pytoniq_core.boc.builder import Builder
 
-from chain.conftest import IMPATIENT
+from chain.conftest import IMPATIENT, NO_BREAKER
 from chain.fake_toncenter import (
     DISCONNECT,
     GATEWAY,
@@ -51,7 +51,7 @@ async def fake() -> AsyncIterator[FakeTonCenter]:
 
 @pytest.fixture
 async def client(fake: FakeTonCenter) -> AsyncIterator[TonCenterClient]:
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as impatient:
+    async with TonCenterClient(fake.url, retry=IMPATIENT, breaker=NO_BREAKER) as impatient:
         yield impatient
 
 
@@ -95,8 +95,10 @@ async def test_nothing_new_posts_nothing_but_says_that_it_looked(
     assert ledger.heads == [7_000_000] * 4
 
 
-async def test_the_status_shows_head_cursor_and_lag(ingest: ContractIngest, ledger: FakeLedger) -> None:
-    assert (ingest.status.cursor_lt, ingest.status.checked_at) == (0, None)
+async def test_the_status_shows_head_cursor_and_lag(
+    fake: FakeTonCenter, ingest: ContractIngest, ledger: FakeLedger
+) -> None:
+    assert (ingest.status.cursor_lt, ingest.status.checked_at, ingest.status.head_seqno) == (0, None, None)
     ledger.errors.append(DatabaseUnavailable("gone"))
     with pytest.raises(DatabaseUnavailable):
         await ingest.run_once()
@@ -107,6 +109,7 @@ async def test_the_status_shows_head_cursor_and_lag(ingest: ContractIngest, ledg
     await ingest.run_once()
     assert (ingest.status.lag_lt, ingest.status.error_code, ingest.status.error) == (0, None, None)
     assert ingest.status.checked_at is not None
+    assert ingest.status.head_seqno == fake.seqno
 
 
 FAULTS = {
@@ -126,7 +129,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "error"), FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("good_requests", [0, 1, 2])
+@pytest.mark.parametrize("good_requests", [0, 1, 2, 3])
 async def test_no_fault_of_the_api_moves_the_cursor_or_is_taken_for_no_news(
     fake: FakeTonCenter,
     ingest: ContractIngest,

@@ -15,20 +15,26 @@ from chain.fake_toncenter import HANG, RATE_LIMITED, FakeTonCenter, serving
 from chain.making import FACTORY, LAYOUT, VAULT, make_chain
 from services.fake_ledger import FakeLedger
 from tonsurance.chain.addresses import format_friendly
+from tonsurance.chain.breaker import BreakerPolicy
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.core.errors import (
     ChainUnavailable,
+    DatabaseUnavailable,
     InvalidAddress,
     LedgerRefused,
     NotOurContract,
     UsageError,
+    WriterFenced,
     WrongNetwork,
 )
 from tonsurance.core.events import FACTORY_KIND, GENESIS, VAULT_KIND, ContractBatch, Cursor
+from tonsurance.services.contract_set import WantedContract
 from tonsurance.services.integration_daemon import FollowedContract, IntegrationDaemon, read_contracts
+from tonsurance.services.task_supervision import Patience, Task
 
 CODES = {VAULT: Builder().store_uint(1, 8).end_cell(), FACTORY: Builder().store_uint(2, 8).end_cell()}
 KNOWN = msgspec.structs.replace(LAYOUT, code={VAULT_KIND: CODES[VAULT].hash, FACTORY_KIND: CODES[FACTORY].hash})
+SHORT_REST = BreakerPolicy(cooldown_s=0.01, cap_s=0.05)
 CONTRACTS = read_contracts(VAULT, FACTORY, "mainnet")
 
 
@@ -57,7 +63,14 @@ class TwoLedgers:
         await self.of[contract].record_fault(contract, message)
 
     async def register(self, contract: FollowedContract) -> None:
-        self.registered.append(contract)
+        if contract not in self.registered:
+            self.registered.append(contract)
+
+    async def read_wanted(self) -> list[WantedContract]:
+        return [WantedContract(contract=contract, wanted="active", revision=1) for contract in self.registered]
+
+    async def end_backfill(self, address: str, revision: int) -> None:
+        raise AssertionError("nobody asked for a backfill")
 
     async def until(self, **wanted: Cursor) -> None:
         """Wait until the cursors are these (names: vault, factory)."""
@@ -79,7 +92,7 @@ async def fake() -> AsyncIterator[FakeTonCenter]:
 @asynccontextmanager
 async def running(fake: FakeTonCenter, ledgers: TwoLedgers) -> AsyncIterator[IntegrationDaemon]:
     stop = asyncio.Event()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with TonCenterClient(fake.url, retry=IMPATIENT, breaker=SHORT_REST) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005, grace_s=0.2)
         task = asyncio.create_task(daemon.run(stop))
         try:
@@ -164,6 +177,66 @@ async def test_a_stop_finishes_the_batch_in_flight(fake: FakeTonCenter) -> None:
         release.set()
         await asyncio.wait_for(task, 10)
     assert ledgers.of[VAULT].cursor == fake.accounts[VAULT][-1].cursor
+
+
+async def test_it_begins_when_the_old_writer_is_gone_and_the_database_is_there(fake: FakeTonCenter) -> None:
+    refusals: list[Exception] = [WriterFenced(), DatabaseUnavailable()]
+
+    async def take() -> None:
+        if refusals:
+            raise refusals.pop(0)
+
+    ledgers, stop = TwoLedgers(), asyncio.Event()
+    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+        daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005, retry_s=0.001)
+        task = asyncio.create_task(daemon.follow(stop, take=take))
+        await ledgers.until(vault=fake.accounts[VAULT][-1].cursor)
+        stop.set()
+        await asyncio.wait_for(task, 10)
+    assert refusals == []
+
+
+async def test_a_stop_ends_the_wait_for_the_writer(fake: FakeTonCenter) -> None:
+    asked, stop = asyncio.Event(), asyncio.Event()
+
+    async def take() -> None:
+        asked.set()
+        raise WriterFenced
+
+    ledgers = TwoLedgers()
+    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+        daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, retry_s=3_600.0)
+        task = asyncio.create_task(daemon.follow(stop, take=take))
+        await asked.wait()
+        stop.set()
+        await asyncio.wait_for(task, 10)
+    assert ledgers.registered == []
+
+
+async def test_a_crashing_task_beside_stops_no_contract(fake: FakeTonCenter) -> None:
+    crashes = asyncio.Semaphore(0)
+
+    async def crash(_stop: asyncio.Event) -> None:
+        crashes.release()
+        raise ChainUnavailable("planted")
+
+    ledgers, stop = TwoLedgers(), asyncio.Event()
+    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+        daemon = IntegrationDaemon(
+            client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005,
+            tasks=[Task("crashing", crash)], patience=Patience(first_s=0.02, longest_s=0.02),
+        )  # fmt: skip
+        task = asyncio.create_task(daemon.run(stop))
+        for _ in range(3):
+            await asyncio.wait_for(crashes.acquire(), 10)
+            fake.accounts[VAULT] += make_chain(1, after=fake.accounts[VAULT][-1].cursor)
+            daemon.wake(VAULT)
+            await ledgers.until(vault=fake.accounts[VAULT][-1].cursor)
+        assert {state.name: state.crashes > 0 for state in daemon.tasks} == {
+            "contracts": False, "ingest:MultiTrancheVault:a1a1a1a1": False, "ingest:PolicyFactory:b2b2b2b2": False,
+            "crashing": True}  # fmt: skip
+        stop.set()
+        await asyncio.wait_for(task, 10)
 
 
 async def test_a_contract_that_is_not_deployed_is_said_before_anything_is_written(fake: FakeTonCenter) -> None:

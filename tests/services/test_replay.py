@@ -14,16 +14,18 @@ from db.chain_story import FACTORY, TON, VAULT, batch, cut, deposit, register, t
 from db.servers import DatabaseServer
 from proof.story import histories, make_steps
 from services.ledger_tables import read_ledger, reading
-from tonsurance.core.errors import CursorConflict, DatabaseUnavailable, NotReady
+from tonsurance.core.errors import CursorConflict, DatabaseUnavailable, LedgerRefused, NotReady
 from tonsurance.core.events import DecodedTransaction, WithdrawalMade
 from tonsurance.core.params import DEFAULT_PARAMS
-from tonsurance.db.pool import connect
+from tonsurance.db.pool import connect, driver_errors
 from tonsurance.services.ledger_writer import LedgerWriter
-from tonsurance.services.replay import Replay, replay_ledger
+from tonsurance.services.rebuilding import Rebuild
+from tonsurance.services.replay import Replay, replay_ledger, shadowed
 from tonsurance.services.verdicts import describe_replay
 
 EVENTS = 220
 TABLES = ["ledger_entries", "tranche_utilization", "tranche_utilization_history", "policies", "premium_streams"]
+KEPT_BY_TRIGGER = "product_exposure"
 
 
 def hush(line: str) -> None:
@@ -62,8 +64,8 @@ def test_a_replay_equals_the_ledger_whatever_the_batches_were(
     found = asyncio.run(replay(dsn, batch_events))
     assert found.equal, "\n".join(describe_replay(found))
     assert (found.events, found.differences) == (EVENTS, ())
-    assert [table.table for table in found.tables] == TABLES
-    assert {table.table: table.rows for table in found.tables} == {name: len(before[name]) for name in TABLES}
+    assert [table.table for table in found.tables] == [*TABLES, KEPT_BY_TRIGGER]
+    assert {table.table: table.rows for table in found.tables[:-1]} == {name: len(before[name]) for name in TABLES}
     assert asyncio.run(read_ledger(dsn)) == before
     assert asyncio.run(schemas(dsn)) == []
     pg.drop(dsn)
@@ -137,7 +139,7 @@ async def test_a_planted_drift_is_found_and_named(database: str, table: str, cha
     found = await replay(database)
     assert not found.equal
     assert {verdict.table: verdict.differing for verdict in found.tables} == {
-        name: int(name == table) for name in TABLES
+        name: int(name == table) for name in (*TABLES, KEPT_BY_TRIGGER)
     }
     assert column in [difference.column for difference in found.differences]
     for difference in found.differences:
@@ -240,3 +242,192 @@ async def test_only_one_replay_runs_at_a_time_and_a_killed_one_is_swept_away(dat
 async def test_a_database_that_is_away_is_an_outage(tmp_path: Any) -> None:
     with pytest.raises(DatabaseUnavailable):
         await replay(f"postgresql://nobody@/none?host={tmp_path}")
+
+
+OBJECTS = """
+SELECT c.relname, c.oid, c.relkind, c.relowner, c.relacl::text, (
+    SELECT string_agg(t.tgname::text || t.tgenabled::text, ',' ORDER BY t.tgname) FROM pg_trigger t
+    WHERE t.tgrelid = c.oid) AS triggers
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace ORDER BY c.relname
+"""
+DAMAGE = (
+    "DELETE FROM ledger_entries WHERE entry_id % 7 = 0",
+    "UPDATE ledger_entries SET capital_delta_nanoton = capital_delta_nanoton + 1 WHERE entry_id % 11 = 0",
+    "INSERT INTO ledger_entries (contract_address, logical_time, message_index, vault_id, tranche_id,"
+    " capital_delta_nanoton, coverage_delta_nanoton, unearned_delta_nanoton, earned_delta_nanoton, loss_delta_nanoton,"
+    " shares_delta, ledger_version) VALUES ('0:foreign', 1, 0, 'main', 'SURE-BTC', 5, 0, 0, 0, 0, 0, 1)",
+    "UPDATE tranche_utilization SET total_capital_nanoton = 7 WHERE tranche_id = 'SURE-JNR'",
+    "DELETE FROM tranche_utilization WHERE tranche_id = 'SURE-SNR'",
+    "DELETE FROM tranche_utilization_history WHERE logical_time % 3 = 0",
+    "UPDATE tranche_utilization_history SET recorded_at = recorded_at + interval '40 days' WHERE logical_time % 5 = 1",
+    "UPDATE policies SET coverage_amount_nanoton = coverage_amount_nanoton + 9 WHERE policy_id % 3 = 0",
+    "DELETE FROM policies WHERE policy_id % 3 = 1",
+    "DELETE FROM premium_streams WHERE logical_time % 2 = 0",
+    "UPDATE product_exposure SET total_coverage = 3, policy_count = 1",
+)
+
+
+async def rows(dsn: str, sql: str) -> list[tuple[Any, ...]]:
+    async with reading(dsn) as conn:
+        return [tuple(row) for row in await conn.fetch(sql)]
+
+
+async def exposure(dsn: str) -> list[tuple[Any, ...]]:
+    return await rows(
+        dsn,
+        "SELECT vault_id, coverage_type, chain_id, stablecoin_id, total_coverage, policy_count, total_premium"
+        " FROM product_exposure WHERE policy_count > 0 ORDER BY 1, 2, 3, 4",
+    )
+
+
+async def test_a_swap_restores_what_was_damaged_exactly(each_database: str) -> None:
+    await post_story(each_database, 9, [10])
+    async with reading(each_database) as conn:
+        await conn.execute("SELECT make_history_month('2030-03-01')")
+    right, cover = await read_ledger(each_database), await exposure(each_database)
+    objects = await rows(each_database, OBJECTS)
+    kept = await rows(
+        each_database, "SELECT entry_id FROM ledger_entries WHERE entry_id % 7 <> 0 AND entry_id % 11 <> 0"
+    )
+    await plant(each_database, *DAMAGE)
+    lost = await rows(
+        each_database,
+        "SELECT count(*) FROM ledger_entries WHERE entry_id % 11 = 0 OR contract_address = '0:foreign'",
+    )
+    (before,) = await rows(each_database, "SELECT version FROM ledger_head")
+    found = await replay_ledger(each_database, DEFAULT_PARAMS, hush, swap=True)
+    assert (found.equal, found.version, found.refused) == (False, before[0] + 1, None)
+    assert {table.table for table in found.tables if table.differing} == {*TABLES, KEPT_BY_TRIGGER}
+    assert {table.table for table in found.swapped if table.removed or table.inserted} == {*TABLES, KEPT_BY_TRIGGER}
+    assert await read_ledger(each_database) == right
+    assert await exposure(each_database) == cover
+    assert await rows(each_database, OBJECTS) == objects
+    assert await schemas(each_database) == []
+    again = await replay(each_database)
+    assert again.equal, "\n".join(describe_replay(again))
+    assert {*kept} <= {*await rows(each_database, "SELECT entry_id FROM ledger_entries")}, "what was right was replaced"
+    journal = "SELECT count(*) FROM ledger_adjustments WHERE relation = 'ledger_entries' AND action = 'delete'"
+    assert await rows(each_database, journal) == lost
+    told = await rows(each_database, "SELECT kind, ledger_version, events FROM ledger_rebuilds")
+    assert told == [("replay", found.version, EVENTS)]
+    assert any("Swapped" in line for line in describe_replay(found))
+
+
+async def test_a_swap_of_an_equal_ledger_changes_nothing(database: str) -> None:
+    await post_story(database, 9, [10], events=60)
+    (before,) = await rows(database, "SELECT version FROM ledger_head")
+    found = await replay_ledger(database, DEFAULT_PARAMS, hush, swap=True)
+    assert (found.equal, found.swapped, found.version) == (True, (), before[0])
+    assert await rows(database, "SELECT * FROM ledger_rebuilds") == []
+
+
+async def test_entries_and_events_still_cannot_be_changed_by_hand(database: str) -> None:
+    await post_story(database, 9, [10], events=60)
+    await plant(database, DAMAGE[1])
+    await replay_ledger(database, DEFAULT_PARAMS, hush, swap=True)
+    async with reading(database) as conn:
+        for sql in (
+            "DELETE FROM ledger_entries",
+            "UPDATE ledger_entries SET capital_delta_nanoton = 1",
+            "UPDATE blockchain_events SET event_id = event_id + 1000",
+            "DELETE FROM blockchain_events",
+            "UPDATE ledger_rebuilds SET events = 0",
+            "DELETE FROM ledger_rebuilds",
+        ):
+            with pytest.raises(LedgerRefused, match="append-only"), driver_errors():
+                await conn.execute(sql)
+
+
+async def test_a_swap_while_the_ledger_grows_loses_nothing(pg: DatabaseServer, database: str) -> None:
+    known = pg.create()
+    await post_story(known, 21, [], events=300)
+    await register(database)
+    told, writer, done = histories(make_steps(21, 300)), LedgerWriter(database, DEFAULT_PARAMS), asyncio.Event()
+
+    async def write(contract: str) -> None:
+        parts = cut(told[contract], [1] * len(told[contract]), contract)
+        for number, part in enumerate(parts, 1):
+            if number > len(parts) - 5:
+                await done.wait()
+            await writer.submit(part)
+            if number == 10:
+                ready.release()
+
+    ready = asyncio.Semaphore(0)
+    writing = [asyncio.create_task(write(contract)) for contract in (VAULT, FACTORY)]
+    await ready.acquire()
+    await plant(database, "UPDATE ledger_entries SET loss_delta_nanoton = 5 WHERE entry_id % 2 = 0")
+    found = await replay_ledger(database, DEFAULT_PARAMS, hush, swap=True, batch_events=10)
+    assert found.swapped
+    done.set()
+    await asyncio.gather(*writing)
+    await writer.close()
+    assert await read_ledger(database) == await read_ledger(known)
+    assert await exposure(database) == await exposure(known)
+    assert (await replay(database)).equal
+    pg.drop(known)
+
+
+async def test_a_replay_from_a_logical_time_looks_at_what_follows_it(database: str) -> None:
+    await post_story(database, 9, [10])
+    right = await read_ledger(database)
+    times = [row[0] for row in await rows(database, "SELECT DISTINCT logical_time FROM ledger_entries ORDER BY 1")]
+    for lt in [0, *times[::9], times[-1], times[-1] + 5]:
+        found = await replay_ledger(database, DEFAULT_PARAMS, hush, from_lt=lt)
+        assert (found.equal, found.from_lt) == (True, lt), "\n".join(describe_replay(found))
+    middle, later = times[len(times) // 2], times[3 * len(times) // 4]
+    hurt = "UPDATE tranche_utilization_history SET current_apy = 1 WHERE NOT insolvent AND logical_time = {0}"
+    await plant(database, hurt.format(times[2]), hurt.format(later))
+    found = await replay_ledger(database, DEFAULT_PARAMS, hush, from_lt=middle, swap=True)
+    assert {difference.key["logical_time"] for difference in found.differences} == {str(later)}
+    (row,) = await rows(database, "SELECT from_lt FROM ledger_rebuilds")
+    assert row == (middle,)
+    assert (await replay_ledger(database, DEFAULT_PARAMS, hush, from_lt=middle)).equal
+    assert not (await replay(database)).equal  # what stands before it was not looked at
+    await replay_ledger(database, DEFAULT_PARAMS, hush, swap=True)
+    assert await read_ledger(database) == right
+
+
+async def test_nothing_is_built_on_rows_that_do_not_agree(database: str) -> None:
+    await post_story(database, 9, [10])
+    times = [row[0] for row in await rows(database, "SELECT DISTINCT logical_time FROM ledger_entries ORDER BY 1")]
+    await plant(database, f"DELETE FROM ledger_entries WHERE logical_time = {times[3]}")
+    said: list[str] = []
+    found = await replay_ledger(database, DEFAULT_PARAMS, said.append, from_lt=times[10])
+    assert (found.equal, found.from_lt) == (False, None)
+    assert {difference.key["logical_time"] for difference in found.differences} == {str(times[3])}
+    assert any("folded from the start" in line for line in said)
+
+
+async def test_what_was_folded_is_not_used_when_the_log_is_repaired_meanwhile(database: str) -> None:
+    await post_story(database, 9, [10], events=60)
+    last = "FROM blockchain_events e WHERE event_id = (SELECT max(event_id) FROM blockchain_events)"
+    async with reading(database) as conn, reading(database) as other, shadowed(conn) as live:
+        rebuild = Rebuild(conn, live, DEFAULT_PARAMS, hush)
+        await rebuild.catch_up()
+        assert await rebuild.fold_rest()
+        async with other.transaction():
+            await other.execute(
+                "INSERT INTO vault_sync_results (run_id, contract_address, status, error_code, started_at)"
+                " VALUES (1, 'x', 'failed', 'x', now())"
+            )
+            await other.execute(
+                "INSERT INTO ledger_adjustments (run_id, vault_id, relation, action, contract_address, logical_time,"
+                " message_index, row_before, reason) SELECT 1, 'main', 'blockchain_events', 'delete',"
+                f" contract_address, logical_time, message_index, to_jsonb(e), 'a test' {last}"
+            )
+            await other.execute(f"DELETE {last}")
+        assert not await rebuild.fold_rest()
+        await rebuild.catch_up()
+        assert await rebuild.fold_rest()
+        assert rebuild.folded == 59
+
+
+async def test_progress_says_how_fast_and_how_far(database: str) -> None:
+    await post_story(database, 9, [10], events=60)
+    said: list[str] = []
+    async with reading(database) as conn, shadowed(conn) as live:
+        await Rebuild(conn, live, DEFAULT_PARAMS, said.append, batch_events=7, say_every_s=0).catch_up()
+    assert said[-1].startswith("Replayed 60 of 60 events (100 %), ")
+    assert " a second" in said[0]
+    assert any("a second" in line for line in describe_replay(await replay(database)))

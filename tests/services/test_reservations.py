@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 
 from db.chain_story import TON
-from services.reserving import Desk, open_desk, quote_of
+from services.reserving import Desk, open_book, open_desk, quote_of
 from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import (
     CapacityExceeded,
     IdempotencyConflict,
     InputError,
     QuoteNeeded,
+    QuoteUsed,
     ReservationEnded,
     TonsuranceError,
     UnknownReservation,
@@ -23,7 +24,7 @@ from tonsurance.core.errors import (
     UnknownVault,
 )
 from tonsurance.core.params import DEFAULT_PARAMS
-from tonsurance.core.reservations import ANONYMOUS, ReservationStatus
+from tonsurance.core.reservations import ANONYMOUS, Outcome, ReservationStatus, ReserveRequest
 from tonsurance.core.units import BIGINT_MAX
 from tonsurance.db.direct import DirectUpdate, Part, create_direct_vault, post_direct
 from tonsurance.db.pool import connect
@@ -126,6 +127,29 @@ async def test_a_refusal_is_not_remembered(desk: Desk) -> None:
         (InputError, {"idempotency_key": ""}),
         (InputError, {"idempotency_key": "a b"}),
         (InputError, {"idempotency_key": "x" * 256}),
+        (InputError, {"amount": 1.5}),
+        (InputError, {"amount": True}),
+        (InputError, {"amount": None}),
+        (InputError, {"amount": "1"}),
+        (InputError, {"amount": float("nan")}),
+        (InputError, {"ttl_s": True}),
+        (InputError, {"ttl_s": 1.5}),
+        (InputError, {"ttl_s": None}),
+        (InputError, {"ttl_s": "60"}),
+        (InputError, {"idempotency_key": None}),
+        (InputError, {"idempotency_key": 5}),
+        (InputError, {"principal": "x" * 101}),
+        (InputError, {"principal": ""}),
+        (InputError, {"principal": None}),
+        (InputError, {"principal": "a\0b"}),
+        (InputError, {"route": "x" * 101}),
+        (InputError, {"quote_id": True}),
+        (InputError, {"quote_id": 1.5}),
+        (InputError, {"quote_id": "5"}),
+        (InputError, {"quote_id": float("nan")}),
+        (InputError, {"tranche_id": 5}),
+        (InputError, {"tranche_id": ["SURE-BTC"]}),
+        (UnknownTranche, {"tranche_id": ""}),
         (InputError, {"quote_id": -1}),
         (InputError, {"quote_id": 2**64}),
         (UnknownTranche, {"tranche_id": "SURE-XXX"}),
@@ -139,8 +163,16 @@ async def test_bad_input_is_refused_and_changes_nothing(desk: Desk, error: type[
 
 
 async def test_an_unknown_vault_has_no_room(desk: Desk) -> None:
-    with pytest.raises(UnknownVault):
-        await desk.reservations.reserve_coverage("nowhere", None, TON, 60, "one", "ada")
+    for name in ("nowhere", "a\0b", "", "UPPER", "x" * 65, "main\n", None, 5):
+        with pytest.raises(UnknownVault):
+            await desk.reservations.reserve_coverage(name, None, TON, 60, "one", "ada")
+    for no_id in (None, 5, ""):
+        with pytest.raises(UnknownReservation):
+            await desk.reservations.commit(no_id)
+    made = await desk.reserve(TON)
+    for no_quote in (True, 1.5, "5", -1):
+        with pytest.raises(InputError, match="quote_id"):
+            await desk.reservations.commit(made.reservation_id, quote_id=no_quote)
 
 
 async def test_one_caller_holds_at_most_its_share_and_others_are_not_touched(database: str) -> None:
@@ -255,6 +287,94 @@ async def test_commit_on_a_direct_vault_is_cover_at_once_and_only_once(database:
     await reservations.close()
     await pool.close()
     await conn.close()
+
+
+async def test_a_commit_on_a_direct_vault_never_sells_past_a_limit_of_that_moment(database: str) -> None:
+    async with open_book(database) as book:
+        made = await book.reserve(40 * TON)
+        await book.move("update_capital", Part("SURE-SNR", capital=-990 * TON))
+        with pytest.raises(ReservationEnded, match="bumped"):
+            await book.reservations.commit(made.reservation_id)
+        assert await book.totals() == (10 * TON, 0)
+        shown = await book.reservations.get(made.reservation_id)
+        assert (shown.status, shown.holds_room, shown.ended_at is not None) == ("bumped", False, True)
+        with pytest.raises(ReservationEnded, match="bumped"):
+            await book.reservations.commit(made.reservation_id)
+        other = await book.reserve(40 * TON, tranche_id="SURE-BTC")
+        await book.move("update_coverage", Part("SURE-BTC", coverage=940 * TON))
+        with pytest.raises(ReservationEnded, match="bumped"):
+            await book.reservations.commit(other.reservation_id)
+        assert await book.totals("SURE-BTC") == (1000 * TON, 940 * TON)
+
+
+async def test_where_room_was_taken_the_oldest_can_still_be_committed_and_the_youngest_not(database: str) -> None:
+    async with open_book(database) as book:
+        made = [await book.reserve(200 * TON) for _ in range(4)]
+        elsewhere = await book.reserve(TON, tranche_id="SURE-EQT")
+        await book.move("update_capital", Part("SURE-SNR", capital=-500 * TON))
+        outcomes = await asyncio.gather(
+            *(book.reservations.commit(one.reservation_id) for one in [*reversed(made), elsewhere]),
+            return_exceptions=True,
+        )
+        ended = [isinstance(outcome, ReservationEnded) for outcome in outcomes]
+        assert ended == [True, True, False, False, False]
+        assert await book.totals() == (500 * TON, 400 * TON)
+        assert await book.sold_past_a_limit() == []
+
+
+async def test_a_policy_larger_than_the_capital_permits_by_now_is_not_sold_on_a_direct_vault(database: str) -> None:
+    async with open_book(database) as book:
+        made = await book.reserve(300 * TON, tranche_id=None)  # 5 % of 6,000 TON
+        await book.move("update_capital", Part("SURE-EQT", capital=-TON))
+        with pytest.raises(ReservationEnded, match="bumped"):
+            await book.reservations.commit(made.reservation_id)
+        assert await book.totals() == (1000 * TON, 0)
+
+
+async def test_a_quote_that_was_bought_already_cannot_be_reserved_for(desk: Desk) -> None:
+    policy_id = desk.chain.next_policy()
+    quote = quote_of(policy_id)
+    before = await desk.reserve(TON, quote_id=quote, principal="ada", idempotency_key="one")
+    await desk.chain.tell_policy(policy_id, TON)
+    await refused(desk, QuoteUsed, TON, quote_id=quote)
+    await desk.chain.tell_cover(policy_id, TON)
+    await refused(desk, QuoteUsed, TON, quote_id=quote)
+    assert len(await desk.statuses()) == 1
+    again = await desk.reservations.reserve_coverage("main", None, TON, 60, "one", "ada", quote)
+    assert (again.replayed, again.reservation) == (True, before)  # asked before it was bought
+
+
+# --- together
+
+
+class Poison(Reservations):
+    """Takes what the checks refuse, as a check that was forgotten would."""
+
+    async def reserve(self, request: ReserveRequest) -> Outcome:
+        """Unchecked."""
+        return await self._submit(request)
+
+
+async def test_what_only_the_database_refuses_is_one_callers_error_and_nobody_elses(desk: Desk) -> None:
+    pool = LazyPool(desk.dsn)
+    reservations = Poison(pool, lambda: DEFAULT_PARAMS)
+    good = {"vault_id": "main", "tranche_id": None, "amount_nano": TON, "ttl_s": 60}
+    requests = [
+        ReserveRequest(
+            **(good | {"vault_id": "a\0b"} if i % 10 == 5 else good), idempotency_key=f"k{i}", principal=name
+        )
+        for i in range(60)
+        for name in [f"p{i}" if i != 33 else "x" * 101]
+    ]
+    answers = await asyncio.gather(*map(reservations.reserve, requests), return_exceptions=True)
+    bad = {i for i, answer in enumerate(answers) if isinstance(answer, Exception)}
+    assert bad == {5, 15, 25, 33, 35, 45, 55}
+    assert {(type(answers[i]), str(answers[i])) for i in bad} == {
+        (InputError, "The request cannot be stored: the database refuses one of its values.")
+    }
+    assert len(await desk.statuses()) == 53
+    await reservations.close()
+    await pool.close()
 
 
 # --- time and chain

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from db.chain_story import TON, deposit
 from proof.dying import DIED
 from services.dying_reserver import AMOUNT, reserve
-from services.reserving import RULES, WIDE, Desk, open_desk, quote_of
+from services.reserving import RULES, WIDE, Book, Desk, open_book, open_desk, quote_of
 from tonsurance.core.capacity import Capacity
 from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import (
@@ -30,6 +31,7 @@ from tonsurance.core.errors import (
 from tonsurance.core.limits import coverage_cap_nano
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.waterfall import split
+from tonsurance.db.direct import DirectUpdate, Part, lock_ledger, post_direct
 from tonsurance.db.pool import Pool, acquire, connect, open_pool
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.reservations import Reservations
@@ -352,6 +354,136 @@ LEFT JOIN (
     t.tranche_id)
 """
 """Cover, and what is held for policies whose cover is not in it yet, above the limit: the database's own arithmetic."""
+
+
+# --- direct vaults: whoever commits sells, so the limits are looked at where the cover is posted
+
+
+class BookStory:
+    """Random acts on a direct vault, each checked against the tables; `services` are processes of their own."""
+
+    def __init__(self, book: Book, services: tuple[Reservations, ...], dice: random.Random) -> None:
+        self.book = book
+        self.services = services
+        self.dice = dice
+        self.made: list[Any] = []
+        self.done: Counter[str] = Counter()
+
+    async def act(self) -> None:
+        """One act."""
+        name = self.dice.choices(
+            ("reserve", "commit", "release", "expire", "settle", "deposit", "withdraw", "sell", "expire_policy"),
+            (30, 20, 5, 3, 3, 8, 14, 8, 8),
+        )[0]
+        outcome = await outcome_of(getattr(self, name)())
+        self.done[f"{name} refused" if isinstance(outcome, TonsuranceError) else name] += 1
+
+    async def reserve(self) -> None:
+        tranche_id = self.dice.choice((None, *TRANCHE_IDS))
+        amount = self.dice.randint(1, 100 * TON if tranche_id is None else 300 * TON)
+        self.made.append(await self.book.reserve(amount, tranche_id=tranche_id))
+
+    async def commit(self) -> None:
+        if self.made:
+            await self.dice.choice(self.services).commit(self.dice.choice(self.made[-12:]).reservation_id)
+
+    async def release(self) -> None:
+        if self.made:
+            await self.dice.choice(self.services).release(self.dice.choice(self.made).reservation_id)
+
+    async def expire(self) -> None:
+        await self.book.fetch(
+            "UPDATE capacity_reservations SET expires_at = created_at + interval '1 microsecond' WHERE holds_room "
+            "AND reservation_id = (SELECT max(reservation_id::text)::uuid FROM capacity_reservations WHERE holds_room)"
+        )
+
+    async def settle(self) -> None:
+        """The keeper: it may come at any time, and nothing depends on it."""
+        await self.services[0].settle()
+
+    async def deposit(self) -> None:
+        await self.book.move("capital", Part(self.tranche(), capital=self.dice.randint(1, 200 * TON)))
+
+    async def withdraw(self) -> None:
+        await self.book.move("capital", Part(self.tranche(), capital=-self.dice.randint(1, 400 * TON)))
+
+    async def sell(self) -> None:
+        await self.book.move("coverage", Part(self.tranche(), coverage=self.dice.randint(1, 200 * TON)))
+
+    async def expire_policy(self) -> None:
+        await self.book.move("coverage", Part(self.tranche(), coverage=-self.dice.randint(1, 200 * TON)))
+
+    def tranche(self) -> str:
+        return self.dice.choice(TRANCHE_IDS)
+
+    async def check(self) -> None:
+        """No commit was past a limit at its moment; what was committed is cover once, and all else is none."""
+        assert await self.book.sold_past_a_limit() == []
+        posted = {row[0] for row in await self.book.fetch(COMMITS_POSTED)}
+        assert posted == {row[0] for row in await self.book.fetch(COMMITTED)}
+
+
+COMMITS_POSTED = "SELECT idempotency_key FROM direct_updates WHERE route = 'reservation'"
+COMMITTED = "SELECT reservation_id::text FROM capacity_reservations WHERE status = 'committed'"
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_order_of_acts_on_a_direct_vault_sells_past_a_limit(database: str, seed: int) -> None:
+    async with open_book(database) as book:
+        story = BookStory(book, (book.reservations,), random.Random(seed))
+        for _ in range(150):
+            await story.act()
+        await story.check()
+        assert story.done["commit"] > 2
+        assert story.done["commit refused"] > 2
+
+
+async def test_sales_on_a_direct_vault_at_once_with_withdrawals_never_pass_a_limit(database: str) -> None:
+    async with open_book(database) as book:
+        others = LazyPool(database, max_size=4)
+        second = Reservations(others, lambda: WIDE)
+        stories = [BookStory(book, (book.reservations, second), random.Random(number)) for number in range(12)]
+        await asyncio.gather(*(act_often(story, 25) for story in stories))
+        await stories[0].check()
+        done = sum((story.done for story in stories), Counter())
+        assert done["commit"] > 5
+        assert "bumped" in {row[0] for row in await book.fetch("SELECT DISTINCT status FROM capacity_reservations")}
+        await second.close()
+        await others.close()
+
+
+async def act_often(story: BookStory, times: int) -> None:
+    """One after the other, each looking at its own reservations only."""
+    for _ in range(times):
+        await story.act()
+
+
+async def test_a_withdrawal_posted_while_a_commit_waits_for_the_ledger_is_seen_by_it(database: str) -> None:
+    """The moment between the look at the room and the posting, held open."""
+    async with open_book(database) as book:
+        made = await book.reserve(40 * TON)
+        other = await connect(database)
+        withdrawing = other.transaction()
+        await withdrawing.start()
+        await lock_ledger(other)
+        committing = asyncio.create_task(book.reservations.commit(made.reservation_id))
+        async with asyncio.timeout(10):
+            while not await other.fetchval(WAITING):
+                await asyncio.sleep(0.005)
+        part = Part("SURE-SNR", capital=-990 * TON)
+        update = DirectUpdate(principal="ada", route="r", key="w", vault_id="book", parts=(part,))
+        await post_direct(other, [update], WIDE)
+        await withdrawing.commit()
+        await other.close()
+        with pytest.raises(ReservationEnded, match="bumped"):
+            await committing
+        assert await book.totals() == (10 * TON, 0)
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
 
 
 # --- kill -9

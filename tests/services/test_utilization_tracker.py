@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from services.database_door import DatabaseDoor
+from services.redis_server import PROGRAM, RedisServer
 from tonsurance.core.errors import (
     CapacityExceeded,
     DatabaseUnavailable,
@@ -15,13 +21,18 @@ from tonsurance.core.errors import (
     InputError,
     LedgerRefused,
     NotInitialized,
+    NotReady,
+    ReservationEnded,
     StaleFigures,
+    UnknownReservation,
     UnknownTranche,
     UnknownVault,
     VaultFollowsChain,
 )
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.units import BIGINT_MAX, NANO_PER_TON
+from tonsurance.db.ledger import take_ledger
+from tonsurance.db.pool import connect
 from tonsurance.services.replay import replay_ledger
 from tonsurance.services.utilization_tracker import UtilizationTracker
 
@@ -103,14 +114,42 @@ async def test_names_that_are_none_are_refused(tracker: UtilizationTracker) -> N
         await tracker.update_capital("SURE-XXX", 1)
     with pytest.raises(UnknownTranche):
         await tracker.get_tranche_utilization("sure-btc")
-    with pytest.raises(UnknownVault):
-        await tracker.get_vault_utilization("nowhere", "SURE-BTC")
+    for no_vault in ("nowhere", "", None, 5, "a\0b"):
+        with pytest.raises(UnknownVault):
+            await tracker.get_vault_utilization(no_vault, "SURE-BTC")  # type: ignore[arg-type]
+        with pytest.raises(UnknownVault):
+            await tracker.get_vault_utilizations(no_vault)  # type: ignore[arg-type]
+    for no_tranche in (None, 5, ["SURE-BTC"], b"SURE-BTC"):
+        for call in (
+            tracker.get_tranche_utilization, tracker.predict_capacity_exhaustion, tracker.get_capacity
+        ):  # fmt: skip
+            with pytest.raises(InputError):
+                await call(no_tranche)  # type: ignore[arg-type]
+        with pytest.raises(InputError):
+            await tracker.update_capital(no_tranche, 1)  # type: ignore[arg-type]
+        with pytest.raises(InputError):
+            tracker.invalidate_cache(no_tranche)  # type: ignore[arg-type]
+    for no_number in (None, "x", True, 1.5):
+        with pytest.raises(InputError):
+            await tracker.read_queued(no_number)  # type: ignore[arg-type]
     for name in ("", "UPPER", "a" * 65, "ä", "x;y", "-x"):
         with pytest.raises(InputError):
             await tracker.create_vault(name)
     for key in ("", "x" * 256, "a\nb", "ключ"):
         with pytest.raises(InputError, match="key"):
             await tracker.update_capital("SURE-BTC", 1, key=key)
+
+
+async def test_a_vault_that_is_none_is_unknown_and_an_empty_one_not_ready(database: str) -> None:
+    async with UtilizationTracker(vault_id="nowhere") as tracker:
+        await tracker.init(database)
+        for call in (tracker.get_tranche_utilization, tracker.get_available_capacity, tracker.get_capacity):
+            with pytest.raises(UnknownVault, match="nowhere"):
+                await call("SURE-BTC")
+        with pytest.raises(UnknownVault):
+            await tracker.get_all_utilizations()
+        with pytest.raises(NotReady, match="Nothing has been posted"):
+            await tracker.get_vault_utilization("main", "SURE-BTC")
 
 
 async def test_one_update_1000_times_with_one_key_is_one_effect(tracker: UtilizationTracker) -> None:
@@ -188,8 +227,18 @@ async def test_uninitialised_it_says_what_to_call() -> None:
     assert UtilizationTracker.calculate_utilization_ratio(1_000, 925) == 0.925
     assert UtilizationTracker.calculate_utilization_ratio(0, 0) == 0.0
     assert UtilizationTracker.calculate_utilization_ratio(0, 1) == 1.0
-    with pytest.raises(InputError):
-        UtilizationTracker.calculate_utilization_ratio(-1, 0)
+    assert UtilizationTracker.calculate_utilization_ratio(1, 10**400) == 1.0
+    nan = float("nan")
+    for bad in ((-1, 0), (0, -1), (nan, 1), (1, nan), ("1", 2), (None, 1), (True, 1), (1.5, 1), (1, float("inf"))):
+        with pytest.raises(InputError, match=r"Capital|Coverage"):
+            UtilizationTracker.calculate_utilization_ratio(*bad)
+
+
+@pytest.mark.parametrize("ttl_s", [float("nan"), float("inf"), 3600, 30.1, 0, -1, True, "5", None])
+def test_figures_are_never_kept_longer_than_30_s_whatever_is_asked_for(ttl_s: object) -> None:
+    with pytest.raises(InputError, match="cache_ttl_s"):
+        UtilizationTracker(cache_ttl_s=ttl_s)  # type: ignore[arg-type]
+    assert UtilizationTracker(cache_ttl_s=30).cache_ttl_s == 30
 
 
 async def test_without_a_database_init_says_so() -> None:
@@ -211,14 +260,74 @@ async def test_an_outage_is_told_and_never_zero(database: str) -> None:
             await tracker.get_tranche_utilization("SURE-BTC")
         with pytest.raises(StaleFigures):
             await tracker.can_accept_coverage("SURE-BTC", 1)
-        with pytest.raises(DatabaseUnavailable):
-            await tracker.update_capital("SURE-BTC", 1, key="later")
+        assert "cannot be read" in str(tracker.get_statistics()["degraded"])
+        for call in (
+            tracker.update_capital("SURE-BTC", 1, key="later"),
+            tracker.enqueue_capital("SURE-BTC", 1, key="queued"),
+            tracker.reserve_coverage("SURE-BTC", 1, ttl_s=5, key="held"),
+            tracker.list_vaults(),
+        ):
+            with pytest.raises(DatabaseUnavailable, match="doctor") as caught:
+                await call
+            assert "same key" in str(caught.value.advice)
         await door.open()
         async with asyncio.timeout(20):
             while not await _posted(tracker):
                 await asyncio.sleep(0.05)
         assert (await tracker.get_tranche_utilization("SURE-BTC")).total_capital == 43
+        async with asyncio.timeout(20):
+            while tracker.get_statistics()["degraded"] is not None:
+                await asyncio.sleep(0.05)
     await door.shut()
+
+
+async def test_an_outage_puts_none_of_the_drivers_tracebacks_into_the_hosts_log(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    name = urlsplit(database).path[1:]
+    admin = await connect(database.replace(f"/{name}", "/postgres", 1))
+    async with UtilizationTracker(vault_id="lab") as tracker:
+        await tracker.init(database)
+        await tracker.create_vault("lab")
+        async with asyncio.timeout(10):
+            while not tracker.get_statistics()["listening"]:
+                await asyncio.sleep(0.01)
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        async with asyncio.timeout(10):
+            while tracker.get_statistics()["degraded"] is None:
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await tracker.update_capital("SURE-BTC", 1)
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    await admin.close()
+    gc.collect()
+    assert unhandled == []
+    assert [record.name for record in caplog.records if record.name.startswith("asyncpg")] == []
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no redis-server here")
+async def test_with_a_redis_figures_are_shared_and_its_death_is_told_and_changes_no_answer(
+    database: str, tmp_path: Path
+) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        async with UtilizationTracker(vault_id="lab", redis_url=server.url) as tracker:
+            await tracker.init(database)
+            await tracker.create_vault("lab")
+            await tracker.update_capital("SURE-BTC", 42)
+            assert (await tracker.get_tranche_utilization("SURE-BTC")).total_capital == 42
+            assert tracker.get_statistics()["degraded"] is None
+            server.send(signal.SIGKILL)
+            await tracker.update_capital("SURE-BTC", 1)
+            assert (await tracker.get_tranche_utilization("SURE-BTC")).total_capital == 43
+            assert "edis" in str(tracker.get_statistics()["degraded"])
+    finally:
+        server.end()
 
 
 async def _posted(tracker: UtilizationTracker) -> bool:
@@ -253,6 +362,96 @@ async def test_room_is_held_committed_into_coverage_and_given_back(tracker: Util
     with pytest.raises(CapacityExceeded, match="reservation_share"):
         await tracker.reserve_coverage("SURE-SNR", 90_000 * TON, ttl_s=60, key="three")
     assert [limit.name for limit in (await tracker.get_capacity("SURE-SNR")).limits] == ["max_utilization"]
+
+
+async def test_what_is_no_reservation_is_named_and_holds_nothing(tracker: UtilizationTracker) -> None:
+    await tracker.sync_from_chain("SURE-SNR", 100_000 * TON, 0)
+    nan = float("nan")
+    good = {"tranche": "SURE-SNR", "amount": TON, "ttl_s": 60, "key": "k", "quote_id": None}
+    bads = (
+        *({"amount": bad} for bad in (0, -1, 1.5, True, None, "1", nan, 2**63)),
+        *({"ttl_s": bad} for bad in (0, 301, 1.5, True, None, "1", nan)),
+        *({"key": bad} for bad in ("", None, 5, "a b")),
+        *({"quote_id": bad} for bad in (-1, 2**64, 1.5, True, "5", nan)),
+    )
+    for bad in bads:
+        with pytest.raises(InputError):
+            await tracker.reserve_coverage(**(good | bad))
+    for no_id in (None, 5, "", "nope"):
+        with pytest.raises(UnknownReservation):
+            await tracker.commit_reservation(no_id)  # type: ignore[arg-type]
+    assert await tracker.get_available_capacity("SURE-SNR") == 95_000 * TON
+
+
+async def test_a_commit_after_a_withdrawal_is_refused_and_says_so(tracker: UtilizationTracker) -> None:
+    await tracker.sync_from_chain("SURE-SNR", 1_000 * TON, 0)
+    held = await tracker.reserve_coverage("SURE-SNR", 40 * TON, ttl_s=60, key="one")
+    await tracker.update_capital("SURE-SNR", -990 * TON)
+    with pytest.raises(ReservationEnded, match="bumped"):
+        await tracker.commit_reservation(held.reservation_id)
+    row = await tracker.get_tranche_utilization("SURE-SNR")
+    assert (row.total_capital, row.coverage_sold) == (10 * TON, 0)
+
+
+async def test_room_that_another_tracker_holds_is_free_again_when_its_time_is_over(
+    tracker: UtilizationTracker, database: str
+) -> None:
+    """Nothing is announced when a reservation is late: it is counted by time, far before the 30 s of the cache."""
+    await tracker.sync_from_chain("SURE-SNR", 10_000 * TON, 0)
+    held = await tracker.reserve_coverage("SURE-SNR", 400 * TON, ttl_s=1, key="z")
+    async with UtilizationTracker(vault_id="lab", principal="other") as other:
+        await other.init(database)
+        assert await other.get_available_capacity("SURE-SNR") == 9_100 * TON
+        async with asyncio.timeout(10):
+            while await other.get_available_capacity("SURE-SNR") != 9_500 * TON:
+                await asyncio.sleep(0.01)
+    with pytest.raises(ReservationEnded, match="expired"):
+        await tracker.commit_reservation(held.reservation_id)
+
+
+# --- alerts without a daemon
+
+
+async def test_updates_emit_the_documented_alerts_where_no_daemon_runs(database: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with UtilizationTracker(vault_id="main2") as tracker:
+            await tracker.init(database)
+            await tracker.create_vault("main2")
+            await tracker.sync_from_chain("SURE-MEZZ", 1_000 * TON, 0)
+            await asyncio.gather(*(tracker.update_coverage("SURE-MEZZ", 25 * TON) for _ in range(37)))
+    said = [line for line in lines if line.get("alert_type")]
+    assert [(line["event"], line["log_level"]) for line in said if line["alert_type"] == "High_Utilization"][-1:] == [
+        ("⚠️  HIGH UTILIZATION: SURE-MEZZ of main2 at 92.50% (threshold: 90.00%)", "warning")
+    ]
+    assert any(line["event"].startswith("🚨 UNDERCOLLATERALIZED: SURE-MEZZ") for line in said)
+
+
+async def test_queued_updates_and_commits_emit_alerts_too_and_never_twice(database: str) -> None:
+    async with UtilizationTracker(vault_id="lab") as one, UtilizationTracker(vault_id="lab") as two:
+        await one.init(database)
+        await two.init(database)
+        with structlog.testing.capture_logs() as lines:
+            await one.create_vault("lab")
+            await one.sync_from_chain("SURE-SNR", 1_000 * TON, 870 * TON)
+            held = await two.reserve_coverage("SURE-SNR", 4 * TON, ttl_s=60, key="k")
+            await two.enqueue_coverage("SURE-SNR", 30 * TON)
+            await two.drain_queue()
+            await two.commit_reservation(held.reservation_id)
+            await one.close()
+            await two.close()
+    high = [line["event"] for line in lines if line.get("alert_type") == "High_Utilization"]
+    assert len(high) == 1, high
+    assert "HIGH UTILIZATION: SURE-SNR of lab at 90." in high[0]
+
+
+async def test_a_daemon_that_runs_is_left_its_alerts(tracker: UtilizationTracker, database: str) -> None:
+    """It alone knows of a webhook: what another process wrote down would never be sent."""
+    conn = await connect(database)
+    await take_ledger(conn)
+    await tracker.sync_from_chain("SURE-SNR", 1_000 * TON, 960 * TON)
+    await tracker.close()
+    assert await conn.fetchval("SELECT count(*) FROM risk_alerts") == 0
+    await conn.close()
 
 
 async def test_a_short_history_gives_no_forecast_and_says_why(tracker: UtilizationTracker) -> None:

@@ -48,7 +48,7 @@ def call(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedPr
         (["run", "--speed", "-1"], "speed"),
         (["run", "--speed", "nan"], "speed"),
         (["run", "--network", "testnet"], "--vault is missing"),
-        (["daemon", "--network", "mainet", "--vault", NOBODY, "--factory", NOBODY], "mainnet, testnet or a URL"),
+        (["daemon", "--network", "mainet", "--vault", NOBODY, "--factory", NOBODY], "mainnet, testnet or URLs"),
         (["daemon", "--network", "mainnet", "--vault", "EQbad", "--factory", NOBODY], "not a TON address"),
         (["daemon", "--network", "mainnet", "--vault", TEST_ONLY, "--factory", NOBODY], "test networks"),
         (["daemon", "--network", "testnet", "--vault", NOBODY, "--factory", NOBODY], "same address"),

@@ -57,12 +57,14 @@ def test_get_prints_all_a_category_or_one_value(run: Run) -> None:
     assert len(json.loads(run("get", "--json")[1])) == len(PARAMETERS)
     with pytest.raises(UnknownParameter):
         run("get", "pricing", "no_such")
+    code, said = run("get", "tranche", "SURE_BTC_config")
+    assert (code, json.loads(said)["allocation_percent"]) == (0, 25)
 
 
 def test_set_history_diff_and_rollback_tell_one_story(run: Run) -> None:
     code, said = run("set", "tranche", "SURE_MEZZ_apy_max", "16.5", "--reason", "market", "--author", "ada")
     assert (code, said) == (0, "tranche/SURE_MEZZ_apy_max: 15.0 -> 16.5\nVersion 2 holds.")
-    assert run("set", "tranche", "SURE_MEZZ_curve_type", "Quadratic")[0] == 0
+    assert run("set", "tranche", "SURE_MEZZ_curve_type", "Quadratic", "--emergency")[0] == 0
     assert run("diff", "1", "3") == (
         1,
         'tranche/SURE_MEZZ_apy_max: 15.0 -> 16.5\ntranche/SURE_MEZZ_curve_type: "LINEAR" -> "QUADRATIC"',
@@ -77,7 +79,11 @@ def test_set_history_diff_and_rollback_tell_one_story(run: Run) -> None:
     [line] = run("history", "tranche", "SURE_MEZZ_apy_max")[1].splitlines()
     assert "set by ada  tranche/SURE_MEZZ_apy_max: 15.0 -> 16.5" in line
     then = json.loads(run("history", "--json")[1])[-1]["created_at"]
-    assert json.loads(run("get", "tranche", "SURE_EQT_apy_max", "--as-of", then)[1])
+    assert run("get", "tranche", "SURE_MEZZ_apy_max", "--as-of", then) == (0, "16.5")
+    assert json.loads(run("get", "tranche", "SURE_MEZZ_config", "--as-of", then)[1])["apy_max"] == 16.5
+    [row] = json.loads(run("get", "tranche", "SURE_MEZZ_apy_max", "--as-of", then, "--json")[1])
+    assert (row["value_data"], row["version"], row["updated_by"]) == (16.5, 2, "ada")
+    assert "tranche/SURE_MEZZ_apy_max = 16.5 % a year (money)" in run("get", "tranche", "--as-of", then)[1]
 
 
 def test_what_is_refused_changes_nothing_and_says_all(run: Run) -> None:

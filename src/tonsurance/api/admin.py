@@ -10,7 +10,7 @@ from litestar.exceptions import ValidationException
 from litestar.params import JSONBody, QueryParameter
 
 from tonsurance.api import admin_render, admin_wire
-from tonsurance.api.admin_guard import BODY, ROLE, Caller
+from tonsurance.api.admin_guard import BODY, ROLE, WITHOUT_DATABASE, Caller
 from tonsurance.api.admin_injected import (
     ACCEPTED,
     ANSWERS,
@@ -30,7 +30,8 @@ from tonsurance.services.config_plan import Edit
 AsOf = Annotated[
     str | None,
     QueryParameter(
-        description="The values that held at this time (ISO 8601, UTC when it names no zone).", max_length=40
+        description="As it was at this time: values, versions and people (ISO 8601, UTC when it names no zone).",
+        max_length=40,
     ),
 ]
 
@@ -63,8 +64,8 @@ async def get_config(
     admin: Injected, category: CategoryInPath, key: KeyInPath, as_of: AsOf = None
 ) -> admin_wire.ParameterOut:
     """The value that holds, with its bounds and who changed it last."""
-    values = None if as_of is None else (await admin.store.as_of(read_time(as_of))).values
-    return admin_render.show_parameter(await admin.find(category, key), values)
+    time = None if as_of is None else read_time(as_of)
+    return admin_render.show_parameter(await admin.find(category, key, as_of=time))
 
 
 @put(
@@ -144,10 +145,19 @@ async def reload_config(admin: Injected, caller: CallerOf) -> admin_wire.ReloadO
     return admin_wire.ReloadOut(success=True, message="Configuration cache reloaded", stats=stats)
 
 
-@get("/config/stats", summary="The parameters in memory", opt={ROLE: Role.VIEWER}, responses=ANSWERS)
-async def get_stats(admin: Injected) -> dict[str, object]:
+@get(
+    "/config/stats",
+    summary="The parameters in memory",
+    description="Answered while the database is away, too: `degraded` says so then. `hits` counts reads of single "
+    "parameters that were there, and takings of the whole set while it was current; `misses` those answered with a "
+    "default, and takings while it was not.",
+    opt={ROLE: Role.VIEWER, WITHOUT_DATABASE: True},
+    responses=ANSWERS,
+)
+async def get_stats(admin: Injected, caller: CallerOf) -> dict[str, object]:
     """How many, which version, how old, how often used."""
-    return admin.stats()
+    stats = admin.stats()
+    return stats | {"degraded": stats["degraded"] or caller.outage}
 
 
 @get("/config/audit", summary="Who changed what", opt={ROLE: Role.VIEWER}, responses=ANSWERS)
@@ -164,9 +174,9 @@ async def get_audit(
 
 
 async def _list(admin: Injected, category: str | None, as_of: str | None) -> tuple[admin_wire.ParameterOut, ...]:
-    values = None if as_of is None else (await admin.store.as_of(read_time(as_of))).values
-    rows = await admin.store.list_parameters(category)
-    return tuple(admin_render.show_parameter(row, values) for row in rows)
+    store = admin.store
+    rows = await (store.list_parameters(category) if as_of is None else store.list_past(read_time(as_of), category))
+    return tuple(admin_render.show_parameter(row) for row in rows)
 
 
 async def _propose(

@@ -13,6 +13,7 @@ from litestar.handlers import BaseRouteHandler
 from tonsurance import log, metrics
 from tonsurance.api.admin_settings import AdminSettings
 from tonsurance.api.client_address import client_address, is_within, locking_key, parse_networks
+from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.services.admin_limits import Forbidden, LockOut, RequestLimiter, TooManyRequests
 from tonsurance.services.admin_records import AdminRecords
 from tonsurance.services.admin_tokens import AuthenticationFailed, Principal, Role, TokenKeys, read_token
@@ -23,6 +24,10 @@ logger = log.get("admin")
 ROLE = "role"
 """Name of the route option with the least role."""
 
+WITHOUT_DATABASE = "without_database"
+"""Name of the route option for what is answered from memory, so also while the database is away: a token alone is
+enough then, even one that was taken back meanwhile."""
+
 BODY = "body"
 """Name of the route option with the type of the body."""
 
@@ -30,10 +35,12 @@ _SCHEME = "bearer"
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks: the person with the role that holds, and where from."""
+    """Who asks: the person with the role that holds, and where from. `outage` says that the database could not be asked
+    about the person."""
 
     principal: Principal
     actor: Actor
+    outage: str | None = None
 
 
 class AdminGuard:
@@ -54,7 +61,7 @@ class AdminGuard:
         self._keys = keys
         self._records = records
         self._allow = parse_networks("ADMIN_ALLOW", settings.allow)
-        self._proxies = parse_networks("ADMIN_PROXIES", settings.proxies)
+        self._proxies = parse_networks("TRUSTED_PROXIES", settings.proxies)
         self._limiter = RequestLimiter(rate_limit, clock=clock)
         self._lock_out = LockOut(
             failures=settings.lock_failures, window_s=settings.lock_window_s, lock_s=settings.lock_s, clock=clock
@@ -65,17 +72,25 @@ class AdminGuard:
         """Let the request pass with its Caller attached, or raise what stops it."""
         needed = Role(handler.opt.get(ROLE, Role.ADMIN))
         try:
-            connection.scope["state"]["caller"] = await self._admit(connection, needed)
+            connection.scope["state"]["caller"] = await self._admit(connection, handler, needed)
         except (AuthenticationFailed, Forbidden, TooManyRequests) as error:
             metrics.ADMIN_REFUSED.labels(error.code).inc()
             raise
 
-    async def _admit(self, connection: ASGIConnection[Any, Any, Any, Any], needed: Role) -> Caller:
+    async def _admit(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, needed: Role
+    ) -> Caller:
         address = client_address(connection, self._proxies)
         if self._allow and not is_within(address, self._allow):
             raise Forbidden("The admin API is not open to this address.")
         self._lock_out.check(locking_key(address))
-        principal = await self._authenticate(connection, locking_key(address))
+        principal, outage = self._authenticate(connection, locking_key(address)), None
+        try:
+            principal = await self._records.confirm(principal)
+        except DatabaseUnavailable as error:
+            if not handler.opt.get(WITHOUT_DATABASE):
+                raise
+            outage = error.message
         if not principal.role.includes(needed):
             raise Forbidden(f"This needs the role {needed}; yours is {principal.role}.")
         self._limiter.count(principal.sub.casefold())
@@ -86,17 +101,16 @@ class AdminGuard:
             client_ip=str(address),
             request_id=request_id if isinstance(request_id, str) else None,
         )
-        return Caller(principal=principal, actor=actor)
+        return Caller(principal=principal, actor=actor, outage=outage)
 
-    async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], key: str) -> Principal:
+    def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], key: str) -> Principal:
         try:
-            principal = read_token(self._keys, _token_of(connection), clock=self._wall_clock)
+            return read_token(self._keys, _token_of(connection), clock=self._wall_clock)
         except AuthenticationFailed as error:
             if error.guess and self._lock_out.record_failure(key):
                 metrics.ADMIN_LOCKOUTS.inc()
                 logger.error("address shut out after too many bad tokens", address=key)
             raise
-        return await self._records.confirm(principal)
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, cast
 
@@ -11,7 +10,6 @@ import msgspec
 from tonsurance.api import admin_wire as wire
 from tonsurance.api.admin_errors import VALIDATION_FAILED, problems_out
 from tonsurance.api.render import show_now
-from tonsurance.core.parameters.declaration import Key, Value, thaw
 from tonsurance.services.admin_records import ChangeRequest, User
 from tonsurance.services.config_admin import Proposal, Trial
 from tonsurance.services.config_plan import Actor, Change
@@ -28,12 +26,9 @@ def _show_moment_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else show_moment(moment)
 
 
-def show_parameter(row: ParameterRow, values: Mapping[Key, Value] | None = None) -> wire.ParameterOut:
-    """A parameter; with the value of an earlier version when its values are given."""
+def show_parameter(row: ParameterRow) -> wire.ParameterOut:
+    """A parameter."""
     fields = {name: getattr(row, name) for name in ParameterRow.__struct_fields__}
-    if values is not None:
-        fields["value_data"] = values.get((row.category, row.key))
-    fields["value_data"] = thaw(cast(Value, fields["value_data"]))
     fields["last_updated_at"] = _show_moment_or_none(row.last_updated_at)
     return wire.ParameterOut(**fields)
 

@@ -6,15 +6,17 @@ from litestar import Litestar, MediaType, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from tonsurance import __version__
-from tonsurance.api import alerts, capacity, health, history, policies, v1, v2
+from tonsurance.api import alerts, capacity, health, history, policies, prices, v1, v2
 from tonsurance.api.admin_routes import BEARER, AdminParts, make_admin_router, make_guarded_router
 from tonsurance.api.edge import Edge
 from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
+from tonsurance.api.event_stream import EventStreams
 from tonsurance.api.injected import Services
 from tonsurance.api.page import page_routes
 from tonsurance.api.reservations import WriteParts, make_reservation_router
@@ -33,6 +35,36 @@ def make_alert_router(admin: AdminParts) -> Router:
     return make_guarded_router(admin, "/api/v2/risk", [alerts.acknowledge_alert], "risk")
 
 
+def _list_routes(
+    services: Services, admin: AdminParts | None, writes: WriteParts | None
+) -> list[HTTPRouteHandler | ASGIRouteHandler | Router]:
+    return [
+        v1.get_utilization_dashboard,
+        v1.get_vault_dashboard,
+        v1.get_vaults,
+        v1.get_utilization,
+        v1.get_tranche_apy,
+        v1.get_tranche_capacity,
+        history.get_history,
+        history.get_forecast,
+        capacity.get_policy_capacity,
+        v2.get_tranches_apy,
+        v2.get_events,
+        v2.get_ledger_entries,
+        policies.get_policy_counts,
+        prices.get_prices,
+        alerts.get_alerts,
+        health.get_health,
+        health.get_live,
+        health.get_ready,
+        health.get_metrics,
+        Sockets(services.hub, services.settings).route(),
+        *page_routes(),
+        *([] if admin is None else [make_admin_router(admin), make_alert_router(admin)]),
+        *([] if writes is None else [make_reservation_router(writes)]),
+    ]
+
+
 def make_app(services: Services, admin: AdminParts | None = None, writes: WriteParts | None = None) -> Litestar:
     """The ASGI application over these services; the admin API and what writes are part of it when their parts are
     given."""
@@ -42,30 +74,7 @@ def make_app(services: Services, admin: AdminParts | None = None, writes: WriteP
         return services
 
     app = Litestar(
-        route_handlers=[
-            v1.get_utilization_dashboard,
-            v1.get_vault_dashboard,
-            v1.get_vaults,
-            v1.get_utilization,
-            v1.get_tranche_apy,
-            v1.get_tranche_capacity,
-            history.get_history,
-            history.get_forecast,
-            capacity.get_policy_capacity,
-            v2.get_tranches_apy,
-            v2.get_events,
-            v2.get_ledger_entries,
-            policies.get_policy_counts,
-            alerts.get_alerts,
-            health.get_health,
-            health.get_live,
-            health.get_ready,
-            health.get_metrics,
-            Sockets(services.hub, settings).route(),
-            *page_routes(),
-            *([] if admin is None else [make_admin_router(admin), make_alert_router(admin)]),
-            *([] if writes is None else [make_reservation_router(writes)]),
-        ],
+        route_handlers=_list_routes(services, admin, writes),
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         exception_handlers={
             TonsuranceError: answer_known_error,
@@ -92,6 +101,7 @@ def make_app(services: Services, admin: AdminParts | None = None, writes: WriteP
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
     )
+    app.state.event_streams = EventStreams(services)
     # Around the framework's own error handling too, so that no answer leaves without headers and metrics.
     app.asgi_handler = Edge(app.asgi_handler, max_body_bytes=settings.max_body_bytes)
     return app

@@ -46,12 +46,13 @@ class Edge:
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         if method == "HEAD":
             scope["method"] = "GET"  # type: ignore[typeddict-unknown-key]  # the server leaves the body out itself
-        status = 500
+        status, streams = 500, False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, streams
             if message["type"] == "http.response.start":
                 status = message["status"]
+                streams = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
                 message["headers"] = [
                     *message["headers"],
                     *SECURITY_HEADERS,
@@ -67,7 +68,8 @@ class Edge:
         finally:
             route = str(scope.get("path_template") or "unmatched")
             metrics.HTTP_REQUESTS.labels(_known_method(method), route, str(status)).inc()
-            metrics.HTTP_SECONDS.labels(route).observe(time.perf_counter() - started)
+            if not streams:  # a stream lasts as long as its reader wants
+                metrics.HTTP_SECONDS.labels(route).observe(time.perf_counter() - started)
 
     @staticmethod
     def _declared_length(scope: Scope) -> int:

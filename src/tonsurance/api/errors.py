@@ -34,7 +34,10 @@ STATUS_BY_CODE = {
     "unknown_reservation": 404,
     "reservation_ended": 409,
     "quote_needed": 422,
+    "quote_used": 409,
     "too_many_reservations": 429,
+    "too_many_connections": 429,
+    "price_unavailable": 503,
     "usage": 400,
     "dependency": 503,
     "chain_unavailable": 503,
@@ -107,6 +110,12 @@ def _request_id(request: Request[Any, Any, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def public_text(error: TonsuranceError) -> str:
+    """The error's own words where they are for callers; others may name hosts or users."""
+    own_words = error.message if isinstance(error, (InputError, NotReady)) else type(error)().message
+    return _PUBLIC_TEXT.get(error.code, own_words)
+
+
 def answer_known_error(request: Request[Any, Any, Any], error: TonsuranceError) -> Response[bytes]:
     """Our own errors: the table's status, the error's own words where they are for callers."""
     status = STATUS_BY_CODE.get(error.code)
@@ -114,8 +123,7 @@ def answer_known_error(request: Request[Any, Any, Any], error: TonsuranceError) 
         return answer_unexpected_error(request, error)
     if not isinstance(error, InputError):
         logger.warning("request failed", code=error.code, error=error.message, path=request.scope["path"])
-    own_words = error.message if isinstance(error, (InputError, NotReady)) else type(error)().message
-    detail = _PUBLIC_TEXT.get(error.code, own_words)
+    detail = public_text(error)
     valid = error.valid if isinstance(error, UnknownTranche) else None
     return problem_response(status, error.code, detail, request_id=_request_id(request), valid_ids=valid)
 

@@ -14,6 +14,7 @@ from tonsurance.services.health import HealthReads
 from tonsurance.services.history_reads import HistoryReads
 from tonsurance.services.hub import Hub
 from tonsurance.services.ports import LedgerReader
+from tonsurance.services.price_feed import PriceReads
 from tonsurance.services.tranche_reads import TrancheReads
 
 
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     settings: ApiSettings
     alerts: AlertFeed | None = None
     history: HistoryReads | None = None
+    prices: PriceReads | None = None
 
 
 Injected = NamedDependency[SkipValidation[Services]]

@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from tonsurance.api import wire
 from tonsurance.core.capacity import Capacity
-from tonsurance.core.catalog import TRANCHE_IDS, Tranche
+from tonsurance.core.catalog import Tranche
 from tonsurance.core.tranches import apy_percent
 from tonsurance.core.units import ton_from_nano
+from tonsurance.services.event_messages import describe_event
+from tonsurance.services.event_messages import show_time as show_time
 from tonsurance.services.ports import PostedEntry, PostedEvent, TrancheTotals
 from tonsurance.services.tranche_reads import Freshness, Snapshot, TrancheFigures, TrancheReads
 
 CURVE_STEPS = 40
-
-SMALL_INTEGERS = frozenset(
-    {
-        "available_at",
-        "chain_id",
-        "coverage_type",
-        "due_at",
-        "end",
-        "epoch",
-        "expires_at",
-        "floor_bps",
-        "op",
-        "reason",
-        "stablecoin_id",
-        "start",
-        "tranche_id",
-        "trigger_bps",
-        "until",
-    }
-)
-"""Event fields of at most 32 bits: the only ones shown as JSON numbers."""
-
-
-def show_time(unix_s: float) -> str:
-    """UTC with milliseconds, ISO 8601."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def show_now() -> str:
@@ -213,31 +188,9 @@ def render_limits(room: Capacity) -> tuple[wire.LimitOut, ...]:
     )
 
 
-def _show_field(name: str, value: object) -> object:
-    if isinstance(value, (list, tuple)):
-        return [_show_field(name, item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and name not in SMALL_INTEGERS:
-        return str(value)
-    return value
-
-
 def render_event(event: PostedEvent) -> wire.EventOut:
     """One event; large integers as strings, and the tranche's name beside its number."""
-    fields = {name: _show_field(name, value) for name, value in event.fields.items()}
-    number = fields.get("tranche_id")
-    if isinstance(number, int) and 1 <= number <= len(TRANCHE_IDS):
-        fields["tranche"] = TRANCHE_IDS[number - 1]
-    return wire.EventOut(
-        event_id=str(event.event_id),
-        event_type=event.event_type,
-        contract=event.contract,
-        contract_kind=event.contract_kind,
-        transaction_hash=event.transaction_hash,
-        lt=str(event.lt),
-        message_index=event.message_index,
-        block_time=show_time(event.block_time),
-        fields=fields,
-    )
+    return wire.EventOut(**describe_event(event))
 
 
 def render_entry(entry: PostedEntry) -> wire.EntryOut:

@@ -37,6 +37,7 @@ from tonsurance.services.ledger_reads import DEFAULT_WINDOW_DAYS, PostgresLedger
 from tonsurance.services.live_feed import LiveFeed, Renderers
 from tonsurance.services.loop import every
 from tonsurance.services.ports import LedgerReader
+from tonsurance.services.price_feed import PriceReads
 from tonsurance.services.tranche_reads import Snapshot, TrancheReads
 
 if TYPE_CHECKING:  # Redis is imported only where it is used
@@ -132,6 +133,7 @@ class ApiParts:
                 settings=settings,
                 alerts=self.alerts,
                 history=None if history is None else HistoryReads(history, self.reads),
+                prices=None if history is None else PriceReads(history, lambda: self.reads.params),
             ),
             None if make_admin is None else make_admin(self.reads),
             writes,

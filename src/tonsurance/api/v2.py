@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 
 from tonsurance.api import render, wire
 from tonsurance.api.errors import PROBLEM_JSON
+from tonsurance.api.event_stream import stream_if_asked
 from tonsurance.api.injected import IfNoneMatch, Injected
 from tonsurance.api.v1 import BAD_INPUT, NOT_MODIFIED, NOT_READY, answer_tranches
 from tonsurance.chain.addresses import parse_address
@@ -46,9 +47,11 @@ async def get_tranches_apy(
     summary="The audit log",
     description="Events in the order in which they were posted. `order=asc` (default) starts with the oldest, "
     "`order=desc` with the newest. `next_after` of one page is `after` of the next; in ascending order the last page's "
-    "cursor stays valid for asking again later.",
+    "cursor stays valid for asking again later. With `Accept: text/event-stream` the answer is a stream that goes on: "
+    "server-sent events whose ids are event ids, from `Last-Event-ID` or `after` on, else from now on.",
     tags=["events"],
     responses={400: BAD_INPUT, 503: NO_LEDGER},
+    before_request=stream_if_asked,
 )
 async def get_events(
     services: Injected,

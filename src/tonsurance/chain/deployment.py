@@ -14,7 +14,8 @@ from pytoniq_core.boc.cell import Cell
 
 from tonsurance.chain.messages import build_cell, key_number
 from tonsurance.core.errors import InputError
-from tonsurance.core.events import FACTORY_KIND, VAULT_KIND
+from tonsurance.core.events import FACTORY_KIND, FLOAT_KIND, VAULT_KIND
+from tonsurance.core.float_manager import ALL_BPS, SATS_PER_BTC
 from tonsurance.core.units import NANO_PER_TON
 
 RENT_RESERVE_NANO = NANO_PER_TON
@@ -22,7 +23,11 @@ RENT_RESERVE_NANO = NANO_PER_TON
 MAX_ENTRIES = 10_000
 """Most policies, and most holders: with both full, a contract stays under the 65,536 cells an account may have."""
 DAY_S = 86_400
-_CODE_FILES = {VAULT_KIND: "multi_tranche_vault.boc", FACTORY_KIND: "policy_factory.boc"}
+_CODE_FILES = {
+    VAULT_KIND: "multi_tranche_vault.boc",
+    FACTORY_KIND: "policy_factory.boc",
+    FLOAT_KIND: "float_manager.boc",
+}
 
 
 class VaultTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +59,20 @@ class FactoryTerms(msgspec.Struct, frozen=True, kw_only=True):
     key_overlap_s: int = 300
     max_policies: int = MAX_ENTRIES
     max_quotes: int = 2_000
+
+
+class FloatTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a float manager is deployed with. Dollars in cents, bitcoin in satoshi; shares in basis points of the whole
+    float. Trades are what `operator` books; nothing else moves the float."""
+
+    admin: str
+    operator: str
+    btc_float_sats: int
+    btc_cost_basis: int
+    usd_reserves: int
+    target_usd_bps: int = 4_000
+    threshold_bps: int = 1_000
+    min_float_sats: int = 50 * SATS_PER_BTC
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +132,21 @@ def factory_deployment(terms: FactoryTerms) -> Deployment:
     # running, first policy 1, first request 1, no policies, no used quotes; two empty dictionaries
     counters = ("uint1", 0), ("uint64", 1), ("uint64", 1), ("uint16", 0), ("uint16", 0), ("uint2", 0)
     return _deploy(FACTORY_KIND, build_cell(*counters, refs=(config, keys)))
+
+
+def float_deployment(terms: FloatTerms) -> Deployment:
+    """A float manager with these terms. Raises InputError for terms it cannot hold."""
+    if not (0 <= terms.target_usd_bps <= ALL_BPS and 0 <= terms.threshold_bps <= ALL_BPS):
+        raise InputError(f"Target and threshold are 0 to {ALL_BPS} basis points.")
+    config = build_cell(
+        ("address", terms.admin),
+        ("address", terms.operator),
+        ("uint16", terms.target_usd_bps),
+        ("uint16", terms.threshold_bps),
+        ("uint64", terms.min_float_sats),
+    )
+    amounts = (("uint64", terms.btc_float_sats), ("uint128", terms.btc_cost_basis), ("uint128", terms.usd_reserves))
+    return _deploy(FLOAT_KIND, build_cell(("uint1", 0), *amounts, ("int128", 0), refs=(config,)))
 
 
 def _check_limits(*limits: int) -> None:

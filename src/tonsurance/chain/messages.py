@@ -50,6 +50,8 @@ class Op(IntEnum):
     RETRY_POLICY = 0x22D50FC7
     EXECUTE_PAYOUT = 0x39C2DF69
     SET_QUOTE_KEY = 0x6D91F0B0
+    REBALANCE = 0x1F7330F4
+    EMERGENCY_PAUSE = 0x2C4D5AFA
     POLICY_BACKED = 0xEAAA151C
     COVERAGE_RELEASED = 0xC4EE643A
     CLAIM_SETTLED = 0xCC264FED
@@ -106,6 +108,11 @@ def _store(cell: Builder, kind: str, value: int | str) -> None:
         cell.store_int(value, bits)
     else:
         cell.store_uint(value, bits)
+
+
+def boc_of(cell: Cell) -> bytes:
+    """A cell as a bag of cells, as it is sent."""
+    return bytes(cell.to_boc())  # type: ignore[no-untyped-call]
 
 
 def _request(op: Op, query_id: int, *fields: tuple[str, int | str], refs: tuple[Cell, ...] = ()) -> Cell:
@@ -256,3 +263,16 @@ def quote_hash(quote: Quote) -> bytes:
 def sign_quote(quote: Quote, key: SigningKey) -> bytes:
     """The 64 bytes of Ed25519 signature over `quote_hash`."""
     return bytes(key.sign(quote_hash(quote)).signature)
+
+
+# ---- the float manager
+
+
+def rebalance(btc_price: int, query_id: int = 0) -> Cell:
+    """The operator did what the signal says at this price: US cents for one bitcoin."""
+    return _request(Op.REBALANCE, query_id, ("uint64", btc_price))
+
+
+def emergency_pause(query_id: int = 0) -> Cell:
+    """The operator or the admin stops rebalancing; `unpause` is the admin's."""
+    return _request(Op.EMERGENCY_PAUSE, query_id)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
+from tonsurance.chain.urls import is_toncenter
 from tonsurance.core.errors import UsageError
 
 _WITHOUT_KEY_RPS = 1.0
 _WITH_KEY_RPS = 10.0
+"""Of the free key; the paid ones have 25 and 100, which nothing tells but their owner."""
 _OWN_SERVER_RPS = 1000.0
 
 
 def default_rps(base_url: str, api_key: str | None) -> float:
     """Requests per second when nothing else is set: the public limits of toncenter.com, else generous."""
-    host = urlsplit(base_url).hostname or ""
-    if host != "toncenter.com" and not host.endswith(".toncenter.com"):
+    if not is_toncenter(base_url):
         return _OWN_SERVER_RPS
     return _WITH_KEY_RPS if api_key else _WITHOUT_KEY_RPS
+
+
+def assign_buckets(keys: Mapping[str, str | None], rps: float | None) -> dict[str, TokenBucket]:
+    """A bucket for each URL. URLs with the same key share one, because the server counts by key."""
+    by_key: dict[str, TokenBucket] = {}
+    buckets: dict[str, TokenBucket] = {}
+    for url, key in keys.items():
+        made = TokenBucket(rps or default_rps(url, key))
+        buckets[url] = made if key is None else by_key.setdefault(key, made)
+    return buckets
 
 
 class TokenBucket:

@@ -24,30 +24,47 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TryAgain(Exception):
-    """An attempt failed in a way that may pass. `error` is what the caller gets when time runs out."""
+    """An attempt failed in a way that may pass. `error` is what the caller gets when time runs out.
 
-    def __init__(self, error: TonsuranceError, *, wait_s: float | None = None) -> None:
+    `blames`: it says that the endpoint is unwell, not only that it cannot answer this one request.
+    `lasting`: the endpoint will say the same again, another one may not. `unsent`: the request was surely not carried
+    out. `wait_s`: what the server asked for.
+    """
+
+    def __init__(
+        self,
+        error: TonsuranceError,
+        *,
+        wait_s: float | None = None,
+        blames: bool = True,
+        lasting: bool = False,
+        unsent: bool = False,
+    ) -> None:
         self.error = error
         self.wait_s = wait_s
+        self.blames = blames
+        self.lasting = lasting
+        self.unsent = unsent
         super().__init__(str(error))
 
 
 async def call_with_retries(
-    attempt: Callable[[], Awaitable[_Result]], policy: RetryPolicy, rng: random.Random
+    attempt: Callable[[float], Awaitable[_Result]], policy: RetryPolicy, rng: random.Random
 ) -> _Result:
     """Call `attempt` until it succeeds, fails for good, or another full attempt would pass the deadline.
 
-    The first attempt is always made. Raises what the last one raised, so that the real reason is seen.
+    The first attempt is always made; each is given the deadline (the loop's time). Raises what the last one raised, so
+    that the real reason is seen.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + policy.deadline_s
     pause_s = policy.base_s
     while True:
         try:
-            return await attempt()
+            return await attempt(end)
         except TryAgain as failure:
             wait_s = (failure.wait_s or 0.0) + rng.uniform(0, pause_s)
-            if clock() + wait_s + policy.timeout_s > end:
+            if failure.lasting or clock() + wait_s + policy.timeout_s > end:
                 raise failure.error from failure.__cause__
         await asyncio.sleep(wait_s)
         pause_s = min(2 * pause_s, policy.cap_s)

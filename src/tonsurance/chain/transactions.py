@@ -1,4 +1,4 @@
-"""A transaction cell, read as far as following a contract needs: links, phases, external out-messages.
+"""A transaction cell, read as far as following a contract needs: links, phases, messages that can be events.
 
 TL-B (block.tlb): transaction$0111 account_addr:bits256 lt:uint64 prev_trans_hash:bits256 prev_trans_lt:uint64
 now:uint32 outmsg_cnt:uint15 orig_status end_status ^[in_msg:(Maybe ^Message) out_msgs:(HashmapE 15 ^Message)]
@@ -14,6 +14,8 @@ from tonsurance.core.errors import DecodeError
 from tonsurance.core.events import Cursor
 
 _INDEX_BITS = 15
+_DESTINATION_BITS = 256
+"""Events are named by external addresses of this length; others say nothing."""
 _MAX_OUT_MESSAGES = 255
 """The action phase makes at most 255 messages."""
 
@@ -28,24 +30,40 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     out_count: int
     messages: Cell
     description: Cell
+    boc: bytes
 
 
 class ExternalOut(msgspec.Struct, frozen=True, kw_only=True):
-    """An external out-message. `index` is its key in out_msgs; `destination` the external address, if it has one."""
+    """An external out-message. `index` is its key in out_msgs; `destination` the external address of 256 bits, if it
+    has one. `whole` is the message itself where the body alone does not say what it is: where there is a destination.
+    """
 
     index: int
     destination: int | None
     body: Cell
+    whole: Cell | None = None
+
+
+class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The internal message a transaction ran on, not a bounced one. `sender` is raw, `value` in nanoTON."""
+
+    sender: str | None
+    value: int
+    body: Cell
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What decoding needs of a transaction, without the rest of its cells. A failed one has no messages that count."""
+    """What decoding needs of a transaction, without the rest of its cells. A failed one has no messages that count.
+
+    `boc` are the bytes it was read from, for the few who also need the incoming message.
+    """
 
     cursor: Cursor
     account: str
     now: int
     succeeded: bool
     outs: tuple[ExternalOut, ...]
+    boc: bytes
 
 
 def read_outcome(transaction: Transaction) -> Outcome:
@@ -57,6 +75,7 @@ def read_outcome(transaction: Transaction) -> Outcome:
         now=transaction.now,
         succeeded=succeeded,
         outs=tuple(read_external_outs(transaction)) if succeeded else (),
+        boc=transaction.boc,
     )
 
 
@@ -79,6 +98,7 @@ def read_transaction(boc: bytes) -> Transaction:
         out_count=out_count,
         messages=cell.refs[0],
         description=cell.refs[-1],
+        boc=boc,
     )
 
 
@@ -137,7 +157,7 @@ def read_external_outs(transaction: Transaction) -> list[ExternalOut]:
     messages = _read_dictionary(root) if root else []
     if len(messages) != transaction.out_count:
         raise DecodeError(f"A transaction announces {transaction.out_count} messages and holds {len(messages)}.")
-    found = (_read_external_out(index, message) for index, message in messages)
+    found = (read_external_out(index, message) for index, message in messages)
     return [message for message in found if message is not None]
 
 
@@ -177,18 +197,23 @@ def _read_label(data: Slice, bits: int) -> tuple[int, int]:
     return (1 << length) - 1 if same else 0, length
 
 
-def _read_external_out(index: int, message: Cell) -> ExternalOut | None:
+def read_external_out(index: int, message: Cell) -> ExternalOut | None:
     """ext_out_msg_info$11 src dest created_lt:uint64 created_at:uint32 init:(Maybe ...) body:(Either X ^X)."""
     data = message.begin_parse()
     if data.load_uint(1) == 0 or data.load_uint(1) == 0:
         return None
     data.load_address()
     destination = _read_external_address(data)
+    body = _read_body(data)
+    return ExternalOut(index=index, destination=destination, body=body, whole=None if destination is None else message)
+
+
+def _read_body(data: Slice) -> Cell:
+    """The end of a message: created_lt:uint64 created_at:uint32 init body:(Either X ^X)."""
     data.load_uint(64 + 32)
     if data.load_bool():
         _skip_init(data)
-    body = data.load_ref() if data.load_bool() else data.rest_to_cell()
-    return ExternalOut(index=index, destination=destination, body=body)
+    return data.load_ref() if data.load_bool() else data.rest_to_cell()
 
 
 def _read_external_address(data: Slice) -> int | None:
@@ -197,7 +222,9 @@ def _read_external_address(data: Slice) -> int | None:
         return None
     if kind != 1:
         raise DecodeError("An external message has an internal destination.")
-    return data.load_uint(data.load_uint(9))
+    bits = data.load_uint(9)
+    address = data.load_uint(bits)
+    return address if bits == _DESTINATION_BITS else None
 
 
 def _skip_init(data: Slice) -> None:
@@ -211,3 +238,28 @@ def _skip_init(data: Slice) -> None:
         data.load_uint(2)
     for _ in ("code", "data", "library"):
         data.load_maybe_ref()
+
+
+def find_incoming(transaction: Transaction) -> Cell | None:
+    """The message the transaction ran on, whatever it is; None when there was none."""
+    return transaction.messages.begin_parse().load_maybe_ref()
+
+
+def read_incoming(message: Cell) -> IncomingMessage | None:
+    """int_msg_info$0 ihr_disabled bounce bounced src dest value:CurrencyCollection ihr_fee fwd_fee created_lt ...
+
+    None for an external message and for one that bounced: neither asks the contract for anything. Raises DecodeError.
+    """
+    data = message.begin_parse()
+    if data.load_bool():
+        return None
+    data.load_uint(2)
+    if data.load_bool():
+        return None
+    sender = data.load_address()
+    data.load_address()
+    value = data.load_coins()
+    data.load_maybe_ref()  # other currencies
+    data.load_coins()
+    data.load_coins()
+    return IncomingMessage(sender=sender, value=value, body=_read_body(data))

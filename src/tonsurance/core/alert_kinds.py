@@ -12,9 +12,12 @@ from types import MappingProxyType
 import msgspec
 
 from tonsurance.core.alerts import ROUNDING, AlertKind, Line, Reading, Severity, Subject
+from tonsurance.core.daemon_alerts import DAEMON_KINDS
 from tonsurance.core.params import Params
+from tonsurance.core.sync_alerts import DRIFT_KINDS
 from tonsurance.core.tranches import collateralization, utilization
 from tonsurance.core.units import WHOLE_PERCENT, ton_from_nano
+from tonsurance.core.value_alerts import VALUE_KINDS
 
 
 def _percent(value: float) -> str:
@@ -77,7 +80,9 @@ INSOLVENT = AlertKind(
 )
 
 TRANCHE_KINDS = (INSOLVENT, UNDERCOLLATERALIZED, HIGH_UTILIZATION, UTILIZATION_WEBHOOK)
-KINDS: Mapping[str, AlertKind] = MappingProxyType({kind.name: kind for kind in TRANCHE_KINDS})
+KINDS: Mapping[str, AlertKind] = MappingProxyType(
+    {kind.name: kind for kind in (*TRANCHE_KINDS, *VALUE_KINDS, *DAEMON_KINDS, *DRIFT_KINDS)}
+)
 """All kinds by name."""
 
 

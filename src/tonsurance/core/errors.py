@@ -4,11 +4,11 @@
       InputError                what the caller gave cannot be used; nothing was changed
         UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
         BeforeHistory  InTheFuture  TooManyPoints  IdempotencyConflict  VaultFollowsChain  NotInitialized
-        CapacityExceeded  UnknownReservation  ReservationEnded  QuoteNeeded  TooManyReservations
+        CapacityExceeded  UnknownReservation  ReservationEnded  QuoteNeeded  QuoteUsed  TooManyReservations
       DependencyError           something outside cannot be reached or answers wrongly; try again
         ChainUnavailable (RateLimited)  DatabaseUnavailable (DatabaseDenied)  PostgresNotFound  NotReady  StaleFigures
       ChainDataError            the chain's answer contradicts itself or ours
-        HashMismatch  BrokenLink  HeadWentBack  NotOurContract  GetMethodFailed  DecodeError
+        HashMismatch  BrokenLink  HeadWentBack  SourcesDisagree  NotOurContract  GetMethodFailed  DecodeError
       LedgerError               the ledger refuses; the transaction was rolled back
         LedgerRefused  CursorConflict  WriterFenced
       MigrationError
@@ -167,10 +167,28 @@ class QuoteNeeded(InputError):
         super().__init__(advice="Give quote_id: by it the policy is recognised on chain.")
 
 
+class QuoteUsed(InputError):
+    """A policy was bought by this quote already."""
+
+    code = "quote_used"
+
+    def __init__(self, quote_id: int) -> None:
+        super().__init__(
+            f"A policy was bought by quote {quote_id} already: there is nothing left to hold room for.",
+            advice="Ask for a new quote.",
+        )
+
+
 class TooManyReservations(InputError):
     """Too many reservations are open."""
 
     code = "too_many_reservations"
+
+
+class TooManyStreams(InputError):
+    """One more open stream than one address may have, or all together."""
+
+    code = "too_many_connections"
 
 
 class UsageError(InputError):
@@ -190,15 +208,18 @@ class ChainUnavailable(DependencyError):
 
     code = "chain_unavailable"
 
+    def __init__(
+        self, message: str | None = None, *, advice: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        """Seconds after which asking again makes sense, when that is known."""
+        super().__init__(message, advice=advice)
+
 
 class RateLimited(ChainUnavailable):
     """The TON API refuses more requests for now."""
 
     code = "rate_limited"
-
-    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
-        self.retry_after_s = retry_after_s
-        super().__init__(message)
 
 
 class DatabaseUnavailable(DependencyError):
@@ -223,6 +244,12 @@ class NotReady(DependencyError):
     """There is no data to answer from yet."""
 
     code = "not_ready"
+
+
+class PriceUnavailable(DependencyError):
+    """A price cannot be had now, or what the source says is none."""
+
+    code = "price_unavailable"
 
 
 class StaleFigures(DependencyError):
@@ -253,6 +280,17 @@ class HeadWentBack(ChainDataError):
     """The API reports an older head than it did before."""
 
     code = "head_went_back"
+
+
+class SourcesDisagree(ChainDataError):
+    """Two sources tell different histories of one account."""
+
+    code = "sources_disagree"
+
+    def __init__(self, message: str, *, lt: int) -> None:
+        self.lt = lt
+        """Logical time of the first transaction they differ in."""
+        super().__init__(message)
 
 
 class NotOurContract(ChainDataError):

@@ -13,6 +13,7 @@ from tonsurance.core.errors import DecodeError
 
 VAULT_KIND = "MultiTrancheVault"
 FACTORY_KIND = "PolicyFactory"
+FLOAT_KIND = "BitcoinFloatManager"
 DIRECT_KIND = "DirectVault"
 """A vault that no contract moves: its updates are events of the pseudo-contract `direct:<vault id>`."""
 
@@ -192,12 +193,34 @@ class QuoteKeySet(msgspec.Struct, frozen=True, tag=True):
     public_key: str
 
 
+class FloatRebalanced(msgspec.Struct, frozen=True, tag=True):
+    """The float was traded back to its target: `action` 1 bought for `amount` US cents, 2 sold `amount` satoshi, at
+    `btc_price` cents for one bitcoin; the rest is what the float holds after it (dollars in cents)."""
+
+    action: int
+    amount: int
+    btc_price: int
+    btc_float_sats: int
+    btc_cost_basis: int
+    usd_reserves: int
+
+
 class TrancheUpdated(msgspec.Struct, frozen=True, tag=True):
     """A caller moved a tranche of a direct vault by these amounts, either may be negative."""
 
     tranche_id: int
     capital: int
     coverage: int
+
+
+class LedgerAdjusted(msgspec.Struct, frozen=True, tag=True):
+    """What no event explains: a reconciliation moved a tranche by these amounts, any may be negative."""
+
+    tranche_id: int
+    capital: int
+    coverage: int
+    unearned: int
+    shares: int
 
 
 VaultEvent = (
@@ -226,7 +249,7 @@ FactoryEvent = (
     | PayoutRefused
     | QuoteKeySet
 )
-EventBody = VaultEvent | FactoryEvent | TrancheUpdated
+EventBody = VaultEvent | FactoryEvent | FloatRebalanced | TrancheUpdated | LedgerAdjusted
 
 EVENT_TYPES: dict[str, type[EventBody]] = {
     cls.__name__: cls
@@ -253,11 +276,12 @@ EVENT_TYPES: dict[str, type[EventBody]] = {
         PayoutCancelled,
         PayoutRefused,
         QuoteKeySet,
+        FloatRebalanced,
     )
 }
 """What contracts can report, by name."""
 
-POSTED_TYPES = (*EVENT_TYPES, TrancheUpdated.__name__)
+POSTED_TYPES = (*EVENT_TYPES, TrancheUpdated.__name__, LedgerAdjusted.__name__)
 """Every type the event log may hold."""
 
 
@@ -302,11 +326,20 @@ class ChainEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Undecoded(msgspec.Struct, frozen=True, kw_only=True):
-    """An out-message of one of our contracts that no layout explains: kept, counted, decoded again later."""
+    """An out-message of one of our contracts that no layout explains, or that is of a product nobody knows: kept,
+    counted, decoded again later. `policy_id` where it could be read."""
 
     message_index: int
     reason: str
     raw_body: bytes
+    policy_id: int | None = None
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """A message the layout knows under this name, which is none of our event types: nothing follows from it."""
+
+    message_index: int
+    name: str
 
 
 class DecodedTransaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +350,7 @@ class DecodedTransaction(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: bool
     events: tuple[ChainEvent, ...] = ()
     undecoded: tuple[Undecoded, ...] = ()
+    noted: tuple[Noted, ...] = ()
 
 
 class ContractBatch(msgspec.Struct, frozen=True, kw_only=True):

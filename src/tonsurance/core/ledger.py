@@ -13,6 +13,7 @@ from tonsurance.core.events import (
     DepositMade,
     EpochStarted,
     EventBody,
+    LedgerAdjusted,
     LossAbsorbed,
     PremiumsDistributed,
     PremiumsEarned,
@@ -56,6 +57,8 @@ def entries_of(body: EventBody) -> tuple[Entry, ...]:
             return _six(body.parts, "coverage")
         case DepositMade() | WithdrawalMade() | PremiumsEarned() | LossAbsorbed() | EpochStarted() | TrancheUpdated():
             return (_one(body, tranche_id_on_chain(body.tranche_id)),)
+        case LedgerAdjusted():
+            return (_adjust(body),)
         case _:
             return ()
 
@@ -77,6 +80,16 @@ def _one(body: _OneTranche, tranche: str) -> Entry:
             return Entry(tranche_id=tranche, shares=-body.voided_shares)
         case TrancheUpdated():
             return Entry(tranche_id=tranche, capital=body.capital, coverage=body.coverage)
+
+
+def _adjust(body: LedgerAdjusted) -> Entry:
+    return Entry(
+        tranche_id=tranche_id_on_chain(body.tranche_id),
+        capital=body.capital,
+        coverage=body.coverage,
+        unearned=body.unearned,
+        shares=body.shares,
+    )
 
 
 def _six(parts: tuple[int, ...], field: str) -> tuple[Entry, ...]:

@@ -87,6 +87,11 @@ def coverage_cap_nano(capital_nano: int, max_utilization: float) -> int:
     return share_of(capital_nano, max_utilization)
 
 
+def policy_cap_nano(capital_nano: int, rules: Rules) -> int:
+    """The largest policy a vault with this capital may sell."""
+    return capital_nano * rules.max_policy_percent // WHOLE_PERCENT
+
+
 def share_of(amount_nano: int, ratio: float) -> int:
     """floor(ratio * amount) in exact integers; the ratio is taken to six decimals."""
     return amount_nano * round(ratio * PARTS_PER_MILLION) // PARTS_PER_MILLION
@@ -112,13 +117,7 @@ def policy_capacity(
     six = [found.get(tranche_id) or TrancheRoom(tranche_id=tranche_id) for tranche_id in TRANCHE_IDS]
     limits = [limit for part in zip(six, _edges(rules), strict=True) for limit in _policy_limits(*part, rules)]
     capital = sum(room.capital_nano for room in six)
-    limits.append(
-        _limit(
-            MAX_POLICY_PERCENT,
-            capital * rules.max_policy_percent // WHOLE_PERCENT,
-            rules.max_policy_percent / WHOLE_PERCENT,
-        )
-    )
+    limits.append(_limit(MAX_POLICY_PERCENT, policy_cap_nano(capital, rules), rules.max_policy_percent / WHOLE_PERCENT))
     if in_force is not None:
         product, chain = share_of(capital, rules.product_cap), share_of(capital, rules.chain_cap)
         limits.append(_limit(PRODUCT_CAP, product - in_force.product_nano, rules.product_cap))
@@ -127,6 +126,26 @@ def policy_capacity(
         for room, edges in zip(six, _edges(rules), strict=True):
             limits += [_as_policy(limit, *edges) for limit in _share_limits(room, rules)]
     return _bind(limits)
+
+
+_CAPS = {
+    MAX_POLICY_PERCENT: "max_policy_percent",
+    PRODUCT_CAP: "product_cap",
+    CHAIN_CAP: "chain_cap",
+    RESERVATION_SHARE: "reservation_max_share",
+}
+"""Limits by configuration alone, and their parameters' names."""
+
+
+def find_tight_caps(rooms: Iterable[TrancheRoom], rules: Rules, least_share: float) -> dict[str, int]:
+    """Parameters that leave less than this share of the largest policy the tranches have room for, with nothing held
+    and nothing in force, and the policy that each leaves."""
+    least: dict[str, int] = {}
+    for limit in policy_capacity(rooms, rules, in_force=InForce(0, 0), reserving=True).limits:
+        name = _CAPS.get(limit.name, "")
+        least[name] = min(limit.headroom_nano, least.get(name, limit.headroom_nano))
+    free = least.pop("")
+    return {name: most for name, most in least.items() if most < free * least_share}
 
 
 def split_cover(amount_nano: int, rules: Rules, tranche_id: str | None = None) -> tuple[int, ...]:

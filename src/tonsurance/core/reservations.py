@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -22,10 +22,12 @@ from tonsurance.core.errors import (
     IdempotencyConflict,
     InputError,
     QuoteNeeded,
+    QuoteUsed,
     ReservationEnded,
     TooManyReservations,
+    UnknownVault,
 )
-from tonsurance.core.limits import Rules, TrancheRoom, policy_capacity, split_cover, tranche_capacity
+from tonsurance.core.limits import Rules, TrancheRoom, policy_cap_nano, policy_capacity, split_cover, tranche_capacity
 from tonsurance.core.units import BIGINT_MAX
 
 ANONYMOUS = "-"
@@ -38,6 +40,8 @@ MOST_OPEN = 10_000
 MOST_OPEN_OF_ONE = 1_000
 QUOTE_MAX = 2**64 - 1
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_VAULT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_NAME = re.compile(r"[\x20-\x7e]{1,100}", re.ASCII)
 
 
 class ReservationStatus(StrEnum):
@@ -196,23 +200,50 @@ class VaultBook:
 
 
 def check_request(request: ReserveRequest, max_ttl_s: int) -> ReserveRequest:
-    """The request with the tranche's shown id. Raises InputError naming the field, or UnknownTranche."""
-    if not 1 <= request.amount_nano <= BIGINT_MAX:
+    """The request with the tranche's shown id, fit to be stored: nothing in it can be refused by the database.
+
+    Raises InputError naming the field, UnknownTranche, or UnknownVault for a name that no vault can have.
+    """
+    if not _is_whole(request.amount_nano, 1, BIGINT_MAX):
         raise InputError(f"amount_nanoton is a whole number from 1 to {BIGINT_MAX}.")
-    if not 1 <= request.ttl_s <= max_ttl_s:
+    if not _is_whole(request.ttl_s, 1, max_ttl_s):
         raise InputError(f"ttl_s is a whole number of seconds from 1 to {max_ttl_s}.")
-    if _KEY.fullmatch(request.idempotency_key) is None:
+    if not _is_text(request.idempotency_key, _KEY):
         raise InputError("Idempotency-Key has 1 to 255 visible ASCII characters.")
+    if not (_is_text(request.principal, _NAME) and _is_text(request.route, _NAME)):
+        raise InputError("The principal, and the route, has 1 to 100 visible ASCII characters.")
     check_quote(request.quote_id)
+    check_vault(request.vault_id)
     if request.tranche_id is None:
         return request
-    return msgspec.structs.replace(request, tranche_id=parse_tranche_id(request.tranche_id))
+    return msgspec.structs.replace(request, tranche_id=check_tranche(request.tranche_id))
 
 
 def check_quote(quote_id: int | None) -> None:
     """Raises InputError."""
-    if quote_id is not None and not 0 <= quote_id <= QUOTE_MAX:
+    if quote_id is not None and not _is_whole(quote_id, 0, QUOTE_MAX):
         raise InputError("quote_id is a whole number of at most 64 bits.")
+
+
+def check_vault(vault_id: str) -> None:
+    """Raises UnknownVault for a name that no vault can have."""
+    if not _is_text(vault_id, _VAULT):
+        raise UnknownVault("There is no vault of this name: it is none that a vault can have.")
+
+
+def check_tranche(tranche_id: str) -> str:
+    """The tranche's shown id. Raises UnknownTranche, and InputError for what is no text."""
+    if not isinstance(tranche_id, str):
+        raise InputError(f"A tranche is named by its id, not by {type(tranche_id).__name__}.")
+    return parse_tranche_id(tranche_id)
+
+
+def _is_whole(number: object, least: int, most: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most
+
+
+def _is_text(text: object, pattern: re.Pattern[str]) -> bool:
+    return isinstance(text, str) and pattern.fullmatch(text) is not None
 
 
 def replay(request: ReserveRequest, found: Reservation) -> Outcome:
@@ -259,6 +290,12 @@ def decide_reserve(
     return reservation
 
 
+def check_unused(quote_id: int | None, used: Container[int]) -> None:
+    """A quote is bought once: what is reserved for it afterwards would hold nothing. Raises QuoteUsed."""
+    if quote_id is not None and quote_id in used:
+        raise QuoteUsed(quote_id)
+
+
 def find_room(book: VaultBook, tranche_id: str | None, principal: str | None, rules: Rules) -> Capacity:
     """The room of one tranche, or of a policy, for a caller."""
     rooms = book.rooms(principal)
@@ -288,6 +325,15 @@ def decide_commit(book: VaultBook, found: Reservation, quote_id: int | None, *, 
         expires_at=found.expires_at + timedelta(seconds=hold_s),
     )
     return Outcome(reservation=committed)
+
+
+def fits_now(book: VaultBook, reservation: Reservation, rules: Rules) -> bool:
+    """Whether an open reservation may become cover: with all that is held beside it no tranche of it is past its
+    limits, and a policy is not larger than the vault's capital permits by now."""
+    if any(reservation.split[place] for place in list_crowded(book, rules)):
+        return False
+    capital = sum(room.capital_nano for room in book.rooms())
+    return reservation.tranche_id is not None or reservation.amount_nano <= policy_cap_nano(capital, rules)
 
 
 def decide_release(book: VaultBook, found: Reservation, *, now: datetime) -> Outcome:

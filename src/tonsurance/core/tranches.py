@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from tonsurance.core.catalog import Curve, Tranche
-from tonsurance.core.errors import InvalidUtilization
+from tonsurance.core.errors import InputError, InvalidUtilization
 from tonsurance.core.units import ratio
 
 _SIGMOID_SLOPE = 10.0
@@ -32,6 +32,18 @@ def utilization(capital_nano: int, coverage_nano: int) -> Utilization:
     if raw is None:
         return Utilization(1.0, None, True)
     return Utilization(min(raw, 1.0), raw, False)
+
+
+def utilization_ratio(capital_nano: int, coverage_nano: int) -> float:
+    """coverage / capital as shown, 0 to 1, of amounts somebody gave. Raises InputError for what is no amount."""
+    for what, amount in (("Capital", capital_nano), ("Coverage", coverage_nano)):
+        if isinstance(amount, bool) or not isinstance(amount, int):
+            raise InputError(f"{what} is a whole number of nanoTON, not {type(amount).__name__}.")
+        if amount < 0:
+            raise InputError(f"{what} is not below zero.")
+    if 0 < capital_nano <= coverage_nano:
+        return 1.0  # without a division, which ends where floats end
+    return utilization(capital_nano, coverage_nano).capped
 
 
 def curve_point(curve: Curve, u: float) -> float:

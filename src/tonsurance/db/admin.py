@@ -19,6 +19,7 @@ SELECT EXISTS (SELECT FROM revoked_tokens WHERE jti = $2) AS revoked, role, enab
 FROM (SELECT 1) AS one LEFT JOIN admin_users ON lower(sub) = lower($1)
 """
 SELECT_USERS = f"SELECT {_USER_COLUMNS} FROM admin_users ORDER BY lower(sub)"  # noqa: S608 - a constant of this module
+SELECT_USER = f"SELECT {_USER_COLUMNS} FROM admin_users WHERE lower(sub) = lower($1)"  # noqa: S608
 UPSERT_USER = f"""
 INSERT INTO admin_users (sub, role, enabled, changed_by) VALUES ($1, $2, $3, $4)
 ON CONFLICT (lower(sub)) DO UPDATE
@@ -95,6 +96,12 @@ async def select_standing(conn: Connection, sub: str, jti: str) -> StandingRow:
 async def select_users(conn: Connection) -> tuple[UserRow, ...]:
     """Everybody, by name."""
     return tuple(UserRow(*row) for row in await conn.fetch(SELECT_USERS))
+
+
+async def select_user(conn: Connection, sub: str) -> UserRow | None:
+    """One person, however the name is spelt."""
+    row = await conn.fetchrow(SELECT_USER, sub)
+    return None if row is None else UserRow(*row)
 
 
 async def upsert_user(conn: Connection, *, sub: str, role: str, enabled: bool, by: str) -> UserRow:

@@ -6,13 +6,16 @@ order in which they can be seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from tonsurance.core.alert_kinds import TrancheFigure
 from tonsurance.core.alerts import AlertState, Change, Key, Severity, Subject, Transition
+from tonsurance.db.diagnosis import select_writers
+from tonsurance.db.ledger import WRITER_LOCK
 from tonsurance.db.pool import Connection, Record
 
 CHANNEL = "tonsurance_alerts"
@@ -32,6 +35,17 @@ FROM alert_evaluations WHERE evaluator = $1
 """
 SELECT_EVALUATION_AGES = """
 SELECT evaluator, extract(epoch FROM now() - evaluated_at)::double precision AS age_s FROM alert_evaluations
+WHERE evaluator !~ '_[0-9a-f]{16}$'
+"""
+SELECT_COUNTED = """
+SELECT evaluator, figures_version, extract(epoch FROM now() - evaluated_at)::double precision AS age_s
+FROM alert_evaluations WHERE evaluator = ANY($1)
+"""
+UPSERT_COUNTED = """
+INSERT INTO alert_evaluations (evaluator, figures_version, params_version, evaluated_at)
+SELECT name, version, $3, now() FROM unnest($1::text[], $2::bigint[]) AS counted (name, version)
+ON CONFLICT (evaluator) DO UPDATE SET figures_version = EXCLUDED.figures_version,
+    params_version = EXCLUDED.params_version, evaluated_at = EXCLUDED.evaluated_at
 """
 UPSERT_EVALUATED = """
 INSERT INTO alert_evaluations (evaluator, figures_version, params_version, evaluated_at) VALUES ($1, $2, $3, now())
@@ -43,7 +57,7 @@ SELECT alert_id, kind, vault_id, tranche_id, item, severity, value, threshold, t
 FROM risk_alerts WHERE resolved_at IS NULL AND kind = ANY($1)
 """
 SELECT_TRANCHE_FIGURES = """
-SELECT head.version, t.vault_id, t.tranche_id, t.total_capital_nanoton, t.coverage_sold_nanoton,
+SELECT head.version, t.vault_id, t.tranche_id, t.total_capital_nanoton, t.coverage_sold_nanoton, t.ledger_version,
     EXISTS (SELECT FROM blockchain_sync_state s JOIN vaults v USING (vault_id)
         WHERE s.vault_id = t.vault_id AND v.source = 'chain'
         AND (s.sync_status <> 'active' OR s.last_sync_timestamp IS NULL
@@ -177,6 +191,11 @@ async def lock_alerts(conn: Connection) -> None:
     await conn.execute(LOCK_ALERTS, _ALERTS_LOCK)
 
 
+async def has_daemon(conn: Connection) -> bool:
+    """Whether somebody is this ledger's writer now."""
+    return await select_writers(conn, WRITER_LOCK) > 0
+
+
 async def select_evaluated(conn: Connection, evaluator: str) -> Evaluated | None:
     """What this evaluator saw last; None when it never ran."""
     row = await conn.fetchrow(SELECT_EVALUATED, evaluator)
@@ -193,8 +212,30 @@ async def record_evaluated(conn: Connection, evaluator: str, figures_version: in
     await conn.execute(UPSERT_EVALUATED, evaluator, figures_version, params_version)
 
 
-async def select_tranche_figures(conn: Connection, stale_after_s: float) -> tuple[int, tuple[TrancheFigure, ...]]:
-    """The ledger's version and every tranche of every vault, of one moment."""
+async def select_counted(conn: Connection, evaluator: str, vault_ids: Iterable[str]) -> dict[str, tuple[int, float]]:
+    """Of each of these vaults the version that counted last as an evaluation of its own, and how many seconds ago."""
+    names = {_name_of(evaluator, vault_id): vault_id for vault_id in vault_ids}
+    found = await conn.fetch(SELECT_COUNTED, list(names)) if names else ()
+    return {names[row["evaluator"]]: (row["figures_version"], row["age_s"]) for row in found}
+
+
+async def record_counted(conn: Connection, evaluator: str, versions: Mapping[str, int], params_version: int) -> None:
+    """Note that these vaults' figures, of these versions, have counted now."""
+    names = [_name_of(evaluator, vault_id) for vault_id in versions]
+    if names:
+        await conn.execute(UPSERT_COUNTED, names, list(versions.values()), params_version)
+
+
+def _name_of(evaluator: str, vault_id: str) -> str:
+    """An evaluator's name for one vault; names of evaluators alone never end like this."""
+    return f"{evaluator}_{hashlib.sha256(vault_id.encode()).hexdigest()[:16]}"
+
+
+async def select_tranche_figures(
+    conn: Connection, stale_after_s: float
+) -> tuple[int, tuple[TrancheFigure, ...], dict[str, int]]:
+    """The ledger's version, every tranche of every vault, and for each vault the version at which it moved last; of
+    one moment."""
     rows = await conn.fetch(SELECT_TRANCHE_FIGURES, stale_after_s)
     figures = tuple(
         TrancheFigure(
@@ -207,7 +248,11 @@ async def select_tranche_figures(conn: Connection, stale_after_s: float) -> tupl
         for row in rows
         if row["tranche_id"] is not None
     )
-    return rows[0]["version"], figures
+    moved: dict[str, int] = {}
+    for row in rows:
+        if row["tranche_id"] is not None:
+            moved[row["vault_id"]] = max(moved.get(row["vault_id"], 0), row["ledger_version"])
+    return rows[0]["version"], figures, moved
 
 
 async def select_open_states(conn: Connection, kinds: Sequence[str]) -> dict[Key, tuple[int, AlertState]]:

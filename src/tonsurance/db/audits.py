@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.events import VAULT_KIND, Cursor
 from tonsurance.core.ledger import Totals
 from tonsurance.db.history import select_tranches_at_lt
@@ -23,17 +24,17 @@ SELECT tranche_id, sum(capital_delta_nanoton)::text AS capital, sum(coverage_del
 FROM ledger_entries WHERE contract_address = $1 AND logical_time <= $2 GROUP BY tranche_id
 """
 SELECT_STRAYED = """
-SELECT now.tranche_id
-FROM tranche_utilization now CROSS JOIN LATERAL (
-    SELECT * FROM tranche_utilization_history h
-    WHERE h.vault_id = now.vault_id AND h.tranche_id = now.tranche_id
-    ORDER BY h.logical_time DESC, h.message_index DESC LIMIT 1
-) last
-WHERE now.vault_id = $1 AND ROW(now.total_capital_nanoton, now.coverage_sold_nanoton, now.unearned_premium_nanoton,
-    now.earned_premium_nanoton, now.absorbed_losses_nanoton, now.shares, now.logical_time, now.message_index)
-    IS DISTINCT FROM ROW(last.total_capital_nanoton, last.coverage_sold_nanoton, last.unearned_premium_nanoton,
-    last.earned_premium_nanoton, last.absorbed_losses_nanoton, last.shares, last.logical_time, last.message_index)
-ORDER BY now.tranche_id
+SELECT tranche_id,
+    coalesce(now.total_capital_nanoton, 0) - coalesce(last.total_capital_nanoton, 0) AS capital,
+    coalesce(now.coverage_sold_nanoton, 0) - coalesce(last.coverage_sold_nanoton, 0) AS coverage,
+    coalesce(now.unearned_premium_nanoton, 0) - coalesce(last.unearned_premium_nanoton, 0) AS unearned,
+    (coalesce(now.earned_premium_nanoton, 0) - coalesce(last.earned_premium_nanoton, 0))::text AS earned,
+    (coalesce(now.absorbed_losses_nanoton, 0) - coalesce(last.absorbed_losses_nanoton, 0))::text AS losses,
+    (coalesce(now.shares, 0) - coalesce(last.shares, 0))::text AS shares
+FROM (SELECT * FROM tranche_utilization WHERE vault_id = $1) now
+FULL JOIN (SELECT * FROM last_states($1, $2)) last USING (tranche_id)
+WHERE (to_jsonb(now) - 'updated_at') IS DISTINCT FROM to_jsonb(last)
+ORDER BY tranche_id
 """
 SELECT_BACKED_COUNT = """
 SELECT count(*) FROM (
@@ -59,13 +60,13 @@ class Followed(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A vault in the ledger as of a transaction: totals by tranche from the history and from the entries (a tranche
     without an event until then is in neither), the policies it backs, that transaction's hash if it had an event, and
-    tranches whose row of today is not the last one of their history."""
+    tranches whose row of today is not the last one of their history, with by how much."""
 
     history: dict[str, Totals]
     entries: dict[str, Totals]
     backed: int
     transaction_hash: str | None
-    strayed: tuple[str, ...]
+    strayed: dict[str, Totals]
 
 
 async def select_followed(conn: Connection, contract: str) -> Followed | None:
@@ -85,15 +86,21 @@ async def select_vault_addresses(conn: Connection) -> list[str]:
 async def select_standing(conn: Connection, contract: str, vault_id: str, lt: int) -> Standing:
     """A vault as of its transaction `lt`, all read in one transaction."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        return Standing(
-            history={row.tranche_id: row.totals for row in await select_tranches_at_lt(conn, vault_id, lt)},
-            entries={
-                row["tranche_id"]: _read_totals(row) for row in await conn.fetch(SELECT_ENTRY_TOTALS, contract, lt)
-            },
-            backed=await conn.fetchval(SELECT_BACKED_COUNT, contract, lt),
-            transaction_hash=await conn.fetchval(SELECT_TRANSACTION_HASH, contract, lt),
-            strayed=tuple(row["tranche_id"] for row in await conn.fetch(SELECT_STRAYED, vault_id)),
-        )
+        return await read_standing(conn, contract, vault_id, lt)
+
+
+async def read_standing(conn: Connection, contract: str, vault_id: str, lt: int) -> Standing:
+    """The same inside the caller's transaction."""
+    return Standing(
+        history={row.tranche_id: row.totals for row in await select_tranches_at_lt(conn, vault_id, lt)},
+        entries={row["tranche_id"]: _read_totals(row) for row in await conn.fetch(SELECT_ENTRY_TOTALS, contract, lt)},
+        backed=await conn.fetchval(SELECT_BACKED_COUNT, contract, lt),
+        transaction_hash=await conn.fetchval(SELECT_TRANSACTION_HASH, contract, lt),
+        strayed={
+            row["tranche_id"]: _read_totals(row)
+            for row in await conn.fetch(SELECT_STRAYED, vault_id, list(TRANCHE_IDS))
+        },
+    )
 
 
 def _read_totals(row: Record) -> Totals:

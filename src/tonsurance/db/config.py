@@ -58,7 +58,8 @@ SELECT category, key, value_type, value_data::jsonb, description, custom, $7, $8
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
     AS new (category, key, value_type, value_data, description, custom)
 ON CONFLICT (category, key) DO UPDATE SET value_data = excluded.value_data, value_type = excluded.value_type,
-    description = coalesce(excluded.description, config_parameters.description), version = excluded.version,
+    description = CASE WHEN excluded.custom THEN excluded.description
+        ELSE coalesce(excluded.description, config_parameters.description) END, version = excluded.version,
     last_updated_at = excluded.last_updated_at, updated_by = excluded.updated_by
 """
 DELETE_PARAMETERS = f"DELETE FROM config_parameters WHERE {_WHICH_KEYS}"  # noqa: S608
@@ -78,6 +79,13 @@ WHERE ($1::text IS NULL OR category = $1) AND ($2::text IS NULL OR key = $2) AND
 ORDER BY id DESC LIMIT $4
 """  # noqa: S608
 SELECT_AUDIT_AFTER = f"SELECT {_AUDIT_COLUMNS} FROM config_audit_log WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608
+SELECT_WRITTEN_LAST = f"""
+SELECT DISTINCT ON (category, key) {_AUDIT_COLUMNS} FROM config_audit_log
+WHERE NOT dry_run AND version <= $1 ORDER BY category, key, id DESC
+"""  # noqa: S608
+SELECT_SEEDS = f"""
+SELECT {_VERSION_COLUMNS} FROM config_versions WHERE kind = 'seed' AND version <= $1 ORDER BY version
+"""  # noqa: S608
 INSERT_ACCESSES = """
 INSERT INTO config_access_log ("timestamp", process, category, key, cache_hit, accesses)
 SELECT date_trunc('minute', now()), $1, category, key, cache_hit, accesses
@@ -267,6 +275,16 @@ async def select_audit(
 async def select_audit_after(conn: Connection, after: int, limit: int) -> tuple[StoredAudit, ...]:
     """The next audit rows, oldest first."""
     return tuple(StoredAudit(**dict(row)) for row in await conn.fetch(SELECT_AUDIT_AFTER, after, limit))
+
+
+async def select_written_last(conn: Connection, version: int) -> tuple[StoredAudit, ...]:
+    """The last audit row of every name up to a version, dry runs left out."""
+    return tuple(StoredAudit(**dict(row)) for row in await conn.fetch(SELECT_WRITTEN_LAST, version))
+
+
+async def select_seeds(conn: Connection, version: int) -> tuple[StoredVersion, ...]:
+    """The versions up to this one that stored declared parameters for the first time, oldest first."""
+    return tuple(StoredVersion(**dict(row)) for row in await conn.fetch(SELECT_SEEDS, version))
 
 
 async def insert_accesses(conn: Connection, process: str, counts: Sequence[AccessCount]) -> None:

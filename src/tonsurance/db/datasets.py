@@ -74,6 +74,11 @@ SELECT_LAST_WRITTEN = """
 SELECT DISTINCT ON (category, key) category, key, new_value::text AS new_value FROM config_audit_log
 WHERE category = ANY($1) AND NOT dry_run ORDER BY category, key, id DESC
 """
+SELECT_WRITTEN = """
+SELECT id, category AS dataset, key, action, old_value::text AS old_value, new_value::text AS new_value, changed_by,
+    changed_at
+FROM config_audit_log WHERE category = ANY($1) AND NOT dry_run ORDER BY id
+"""
 
 
 class EntryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +91,24 @@ class EntryRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class WrittenEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the audit log says about one writing of an entry. Values are JSON text; None: there was or is none."""
+
+    id: int
+    dataset: str
+    key: str
+    action: str
+    old_value: str | None
+    new_value: str | None
+    changed_by: str
+    changed_at: datetime
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """(data set, key)"""
+        return (self.dataset, self.key)
 
 
 class DepegStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +187,11 @@ async def select_last_written(conn: Connection, datasets: Sequence[str]) -> dict
     """What the audit log says each entry is now, as JSON text; None: it was taken out."""
     rows = await conn.fetch(SELECT_LAST_WRITTEN, list(datasets))
     return {(row["category"], row["key"]): row["new_value"] for row in rows}
+
+
+async def select_written(conn: Connection, datasets: Sequence[str]) -> tuple[WrittenEntry, ...]:
+    """Every writing of entries of these data sets, oldest first."""
+    return tuple(WrittenEntry(**row) for row in await conn.fetch(SELECT_WRITTEN, list(datasets)))
 
 
 def _values_of(entry: Entry) -> list[object]:

@@ -27,7 +27,23 @@ SELECT (SELECT max(ledger_version) FROM ledger_entries) AS entries,
 SELECT_STUCK = """
 SELECT contract_type, contract_address, sync_status, error_message, last_synced_lt, head_lt,
     extract(epoch FROM now() - last_sync_timestamp)::float8 AS age_s
-FROM blockchain_sync_state WHERE contract_type <> 'DirectVault' ORDER BY contract_type
+FROM blockchain_sync_state s WHERE contract_type <> 'DirectVault'
+    AND NOT EXISTS (SELECT FROM followed_contracts f
+        WHERE f.contract_address = s.contract_address AND f.wanted = 'removed')
+ORDER BY contract_type
+"""
+SELECT_LAST_WORD = """
+SELECT role, status, host, pid, extract(epoch FROM now() - heartbeat_at)::float8 AS age_s FROM daemon_status
+ORDER BY role = 'active' AND heartbeat_at > now() - interval '30 seconds' DESC, heartbeat_at DESC LIMIT 1
+"""
+SELECT_LAST_RECONCILIATIONS = """
+SELECT DISTINCT ON (contract_address) vault_id, contract_address, status,
+    coalesce(error_message, differences || ' differences') AS finding
+FROM vault_sync_results ORDER BY contract_address, run_id DESC
+"""
+SELECT_CONNECTIONS = """
+SELECT count(*)::int AS used, current_setting('max_connections')::int AS most
+FROM pg_stat_activity WHERE backend_type = 'client backend'
 """
 
 
@@ -79,3 +95,39 @@ async def select_snapshot_lag(conn: Connection) -> tuple[int | None, int | None]
 async def select_following(conn: Connection) -> tuple[Following, ...]:
     """Every contract of a chain."""
     return tuple(Following(**row) for row in await conn.fetch(SELECT_STUCK))
+
+
+class LastWord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon that matters most said of itself, `age_s` seconds ago."""
+
+    role: str
+    status: str
+    host: str
+    pid: int
+    age_s: float
+
+
+class LastReconciliation(msgspec.Struct, frozen=True, kw_only=True):
+    """How the last reconciliation of a vault's contract ended; `finding` in words."""
+
+    vault_id: str | None
+    contract_address: str
+    status: str
+    finding: str
+
+
+async def select_last_word(conn: Connection) -> LastWord | None:
+    """The active daemon, else the one heard last; None when none ever spoke."""
+    row = await conn.fetchrow(SELECT_LAST_WORD)
+    return None if row is None else LastWord(**dict(row))
+
+
+async def select_last_reconciliations(conn: Connection) -> list[LastReconciliation]:
+    """The newest run of each contract."""
+    return [LastReconciliation(**dict(row)) for row in await conn.fetch(SELECT_LAST_RECONCILIATIONS)]
+
+
+async def select_connections(conn: Connection) -> tuple[int, int]:
+    """Client connections the server has, and may have."""
+    [row] = await conn.fetch(SELECT_CONNECTIONS)
+    return row["used"], row["most"]

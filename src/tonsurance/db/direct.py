@@ -118,6 +118,11 @@ async def check_direct(conn: Connection, vault_id: str) -> None:
         raise error
 
 
+async def lock_ledger(conn: Connection) -> None:
+    """Be the only one who posts until the transaction ends: what is read from now on is what will be posted upon."""
+    await conn.fetchrow(LOCK_HEAD)
+
+
 async def post_direct(conn: Connection, updates: Sequence[DirectUpdate], params: Params) -> list[Outcome]:
     """Post updates in one transaction, in this order; each gives its result or why it was refused.
 
@@ -126,7 +131,7 @@ async def post_direct(conn: Connection, updates: Sequence[DirectUpdate], params:
     is posted then.
     """
     async with conn.transaction():
-        await conn.fetchrow(LOCK_HEAD)  # before anything is read: the answers are about the ledger as it then is
+        await lock_ledger(conn)  # before anything is read: the answers are about the ledger as it then is
         group = await _open_group(conn, updates)
         outcomes = [group.take(update) for update in updates]
         batches = group.batches()

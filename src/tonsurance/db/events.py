@@ -30,7 +30,9 @@ SELECT_CURSOR = "SELECT last_synced_lt, last_synced_hash FROM blockchain_sync_st
 SELECT_SYNC_STATES = """
 SELECT contract_address, contract_type, vault_id, last_synced_lt, last_synced_hash, head_lt, last_sync_timestamp,
     sync_status, error_message, total_events_synced
-FROM blockchain_sync_state WHERE contract_type <> 'DirectVault' -- follows no chain
+FROM blockchain_sync_state s WHERE contract_type <> 'DirectVault' -- follows no chain
+    AND NOT EXISTS (SELECT FROM followed_contracts f
+        WHERE f.contract_address = s.contract_address AND f.wanted = 'removed')
 ORDER BY vault_id, contract_type, contract_address
 """
 ADD_CONTRACT = "SELECT add_contract($1, $2, $3)"
@@ -38,7 +40,7 @@ SELECT_VAULT_SOURCE = "SELECT source FROM vaults WHERE vault_id = $1"
 SELECT_CONTRACT = "SELECT contract_type, vault_id FROM blockchain_sync_state WHERE contract_address = $1"
 RECORD_HEAD = "SELECT record_head($1, $2)"
 RECORD_FAULT = "SELECT record_fault($1, $2)"
-SELECT_QUARANTINE_COUNT = "SELECT count(*) FROM blockchain_quarantine"
+SELECT_QUARANTINE_COUNT = "SELECT count(*) FROM blockchain_quarantine WHERE resolved_at IS NULL"
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +137,7 @@ async def select_cursor(conn: Connection, contract: str) -> Cursor | None:
 
 
 async def select_sync_states(conn: Connection) -> list[SyncState]:
-    """Every registered contract on a chain."""
+    """Every registered contract on a chain, but for those people removed."""
     return [SyncState.from_row(row) for row in await conn.fetch(SELECT_SYNC_STATES)]
 
 
@@ -150,7 +152,7 @@ async def record_fault(conn: Connection, contract: str, message: str) -> None:
 
 
 async def select_quarantine_count(conn: Connection) -> int:
-    """How many messages could not be decoded."""
+    """How many messages wait because they could not be decoded."""
     count: int = await conn.fetchval(SELECT_QUARANTINE_COUNT)
     return count
 

@@ -16,6 +16,7 @@ from tonsurance.core.events import ChainEvent, ContractBatch, Cursor, DecodedTra
 from tonsurance.core.params import Params
 from tonsurance.db.folding import Posting, fold_events
 from tonsurance.db.pool import Connection
+from tonsurance.db.sifting import sift_batches
 
 CHANNEL = "tonsurance_ledger"
 """Notification channel of publish_version(); the payload is `{"v": <ledger version>}`."""
@@ -45,10 +46,10 @@ RETURNING contract_address, logical_time, message_index
 """
 INSERT_QUARANTINE = """
 INSERT INTO blockchain_quarantine (contract_address, logical_time, message_index, transaction_hash, reason, raw_body,
-    block_time)
-SELECT contract, lt, message_index, encode(hash, 'hex'), reason, raw_body, to_timestamp(block_time)
-FROM unnest($1::text[], $2::bigint[], $3::int[], $4::bytea[], $5::text[], $6::bytea[], $7::bigint[])
-    AS new (contract, lt, message_index, hash, reason, raw_body, block_time)
+    block_time, policy_id)
+SELECT contract, lt, message_index, encode(hash, 'hex'), reason, raw_body, to_timestamp(block_time), policy_id
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::bytea[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[])
+    AS new (contract, lt, message_index, hash, reason, raw_body, block_time, policy_id)
 ON CONFLICT (contract_address, logical_time, message_index) DO NOTHING
 RETURNING contract_address
 """
@@ -108,6 +109,7 @@ async def post_batches(
         contracts = await _read_contracts(conn, {batch.contract for batch in batches})
         for batch in batches:
             _follow(contracts[batch.contract], batch)
+        batches = await sift_batches(conn, batches)
         fresh = await _insert_events(conn, batches, version + 1, params)
         if fresh:
             version += 1
@@ -229,6 +231,7 @@ def _quarantine_row(contract: str, transaction: DecodedTransaction, message: Und
         message.reason.replace("\x00", "")[:_REASON_LIMIT],  # PostgreSQL text cannot hold a zero byte
         message.raw_body,
         transaction.block_time,
+        message.policy_id,
     )
 
 

@@ -113,14 +113,16 @@ async def open_pool(
     statement_timeout_ms: int | None = None,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """A pool of connections that take this role (None: stay the login); the writer and the listener have connections
-    of their own. Without a time of its own a statement may take 10 s as reader, else 30 s.
+    of their own. `min_size` of them are opened at once. Without a time of its own a statement may take 10 s as reader,
+    else 30 s.
 
     Raises DatabaseUnavailable, or DatabaseDenied when the login may not take the role.
     """
     with driver_errors(), _bad_dsn(), _refused_role(role):
         return await asyncpg.create_pool(
             dsn,
-            min_size=min_size,
+            min_size=0,  # the driver keeps a floor up in the background, and logs tracebacks in an outage
+            init_size=min_size,
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_COMMAND_TIMEOUT_S,

@@ -79,13 +79,24 @@ SELECT_OPEN = f"""
 SELECT {_COLUMNS} WHERE r.vault_id = $1 AND r.holds_room ORDER BY r.created_at DESC, r.reservation_id DESC LIMIT $2
 """
 SELECT_VAULTS_OF = "SELECT DISTINCT vault_id FROM capacity_reservations WHERE reservation_id = ANY($1::text[]::uuid[])"
+SELECT_SELLING = """
+SELECT DISTINCT vault_id FROM capacity_reservations r JOIN vaults v USING (vault_id)
+WHERE reservation_id = ANY($1::text[]::uuid[]) AND holds_room AND v.source = 'direct'
+"""
+SELECT_USED_QUOTES = """
+SELECT vault_id, p.quote_id::text AS quote FROM policies p
+JOIN unnest($1::text[], $2::text[]) AS asked (vault_id, quote) USING (vault_id)
+WHERE p.quote_id = asked.quote::numeric
+"""
 SELECT_OPEN_VAULTS = f"""
 SELECT vault_id,
     bool_or(expires_at <= statement_timestamp() OR (quote_id IS NOT NULL AND {_SEEN_LT} IS NOT NULL)) AS due
 FROM capacity_reservations r WHERE holds_room GROUP BY vault_id ORDER BY vault_id
 """  # noqa: S608
 SELECT_HELD = f"""
-SELECT vault_id, ARRAY[{_SUMS}] AS held FROM capacity_reservations r
+SELECT vault_id, ARRAY[{_SUMS}] AS held,
+    extract(epoch FROM min(expires_at) - now())::double precision AS ends_in_s
+FROM capacity_reservations r
 WHERE holds_room AND expires_at > now() AND (quote_id IS NULL OR {_SEEN_LT} IS NULL) GROUP BY vault_id
 """  # noqa: S608
 INSERT_RESERVATIONS = """
@@ -204,6 +215,20 @@ async def select_vaults_of(conn: Connection, reservation_ids: Iterable[str]) -> 
     return {row["vault_id"] for row in await conn.fetch(SELECT_VAULTS_OF, sorted(set(reservation_ids)))}
 
 
+async def select_selling(conn: Connection, reservation_ids: Iterable[str]) -> set[str]:
+    """The direct vaults in which a commit of one of these would be a sale; no later one becomes such by waiting."""
+    return {row["vault_id"] for row in await conn.fetch(SELECT_SELLING, sorted(set(reservation_ids)))}
+
+
+async def select_used_quotes(conn: Connection, asked: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    """Of these (vault_id, quote_id) those by which a policy was bought: for each vault its used quotes."""
+    used: dict[str, set[int]] = {}
+    columns = [list(column) for column in zip(*((vault, str(quote)) for vault, quote in set(asked)), strict=True)]
+    for row in await conn.fetch(SELECT_USED_QUOTES, *columns) if columns else ():
+        used.setdefault(row["vault_id"], set()).add(int(row["quote"]))
+    return used
+
+
 async def select_open_vaults(conn: Connection) -> dict[str, bool]:
     """Vaults with reservations nobody has ended yet, and whether one of these is late or its policy seen."""
     return {row["vault_id"]: row["due"] for row in await conn.fetch(SELECT_OPEN_VAULTS)}
@@ -211,12 +236,19 @@ async def select_open_vaults(conn: Connection) -> dict[str, bool]:
 
 async def select_held(conn: Connection) -> dict[tuple[str, str], int]:
     """What reservations hold by (vault_id, tranche_id), in nanoTON; zeros are left out."""
-    return {
+    return (await select_held_until(conn))[0]
+
+
+async def select_held_until(conn: Connection) -> tuple[dict[tuple[str, str], int], float | None]:
+    """What `select_held` gives, and after how many seconds the first of them is late; None: nothing is held."""
+    found = await conn.fetch(SELECT_HELD)
+    held = {
         (row["vault_id"], tranche_id): held
-        for row in await conn.fetch(SELECT_HELD)
+        for row in found
         for tranche_id, held in zip(TRANCHE_IDS, row["held"], strict=True)
         if held
     }
+    return held, min((row["ends_in_s"] for row in found), default=None)
 
 
 async def insert_reservations(conn: Connection, new: Sequence[Reservation]) -> set[str]:

@@ -20,11 +20,14 @@ ROLE_OF: Mapping[str, str | None] = MappingProxyType(
     {
         "daemon": INGEST,
         "writer": INGEST,
+        "sync": INGEST,
         "chain parameters": ADMIN,  # the daemon stores what the contracts say as a version of the configuration
         "api": API,
         "reservations": INGEST,  # a commit on a direct vault posts its cover in the same transaction
         "admin api": ADMIN,
         "config": ADMIN,
+        "contracts": ADMIN,
+        "health": API,
         "verify": API,
         "migrate": None,
         "replay": None,  # makes a schema of its own, so it is the owner's

@@ -1,7 +1,7 @@
 """The read models once more, beside the live ones: rebuilt from the event log in a schema of their own, and compared.
 
 On the replaying connection the shadow schema comes first in the search path, so that the very statements which write
-the live tables write the shadow's.
+the live tables write the shadow's. The log they read is a view there: the live log, and events that are not in it yet.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 
 from tonsurance.core.errors import DecodeError, NotReady
-from tonsurance.core.events import ChainEvent, EventBody
+from tonsurance.core.events import VAULT_KIND, VAULT_KINDS, ChainEvent, EventBody
 from tonsurance.db.folding import Posting
 from tonsurance.db.pool import Connection, Record
 
 SHADOW = "ledger_replay"
+LATE_EVENTS = "late_events"
+"""The shadow's table of events that are not in the log yet; it has the log's columns."""
+
 STATEMENT_TIMEOUT_S = 600
 _REPLAY_LOCK = 0x746F6E5F7265706C  # "ton_repl"
 _FOLDING_FUNCTIONS = ("post_entries", "create_policies", "move_policies")
@@ -30,7 +33,13 @@ class ReadModel(msgspec.Struct, frozen=True, kw_only=True):
     key: tuple[str, ...]
     unlike: frozenset[str] = frozenset()
     kept: str = "true"
-    """Which of its rows are kept for ever."""
+    """Which of its rows are kept for ever, as a condition on `{row}`."""
+
+    by_lt: bool = False
+    """Whether a row is of one logical time of its vault."""
+
+    derived: bool = False
+    """Whether the database itself keeps it from another one of these tables."""
 
 
 READ_MODELS = (
@@ -38,15 +47,24 @@ READ_MODELS = (
         table="ledger_entries",
         key=("contract_address", "logical_time", "message_index", "tranche_id"),
         unlike=frozenset({"entry_id", "created_at"}),
+        by_lt=True,
     ),
     ReadModel(table="tranche_utilization", key=("vault_id", "tranche_id"), unlike=frozenset({"updated_at"})),
     ReadModel(
         table="tranche_utilization_history",
         key=("vault_id", "tranche_id", "logical_time", "message_index"),
-        kept="recorded_at >= coalesce((SELECT since FROM history_horizon), '-infinity')",
+        kept="{row}.recorded_at >= coalesce((SELECT since FROM history_horizon), '-infinity')",
+        by_lt=True,
     ),
     ReadModel(table="policies", key=("contract_address", "policy_id")),
-    ReadModel(table="premium_streams", key=("vault_id", "tranche_id", "logical_time", "message_index")),
+    ReadModel(table="premium_streams", key=("vault_id", "tranche_id", "logical_time", "message_index"), by_lt=True),
+    ReadModel(
+        table="product_exposure",
+        key=("vault_id", "coverage_type", "chain_id", "stablecoin_id"),
+        unlike=frozenset({"updated_at"}),
+        kept="({row}.policy_count, {row}.total_coverage, {row}.total_premium) <> (0, 0, 0)",
+        derived=True,
+    ),
 )
 
 
@@ -69,18 +87,50 @@ class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[RowDifference, ...]
 
 
+class LogContract(msgspec.Struct, frozen=True, kw_only=True):
+    """A contract whose events are in the log."""
+
+    address: str
+    kind: str
+    vault_id: str
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """An event's place in its contract's history: before it everything of an earlier transaction or message."""
+
+    lt: int
+    message_index: int
+
+
+START = Place(-1, -1)
+
+SELECT_LOG_CONTRACTS = """
+SELECT contract_address AS address, contract_type AS kind, vault_id FROM blockchain_sync_state
+ORDER BY contract_type = ANY($1), vault_id, contract_address
+"""
 SELECT_POSTINGS = """
 SELECT e.event_id, e.contract_address, e.contract_type, e.transaction_hash, e.logical_time, e.message_index,
     e.metadata, e.raw_body, e.decoder, extract(epoch FROM e.block_time)::bigint AS block_time, e.ledger_version,
-    e.params_version, s.contract_type AS kind, s.vault_id
-FROM blockchain_events e JOIN blockchain_sync_state s USING (contract_address)
-WHERE e.event_id > $1 AND e.ledger_version <= $2 ORDER BY e.event_id LIMIT $3
+    e.params_version
+FROM blockchain_events e
+WHERE e.contract_address = $1 AND (e.logical_time, e.message_index) > ($2, $3)
+ORDER BY e.logical_time, e.message_index LIMIT $4
 """
 SELECT_FUNCTION = "SELECT pg_get_functiondef($1::regproc)"
-SELECT_EVENT_COUNT = "SELECT count(*) FROM blockchain_events WHERE ledger_version <= $1"
+SELECT_EVENT_COUNT = "SELECT count(*) FROM blockchain_events"
+SELECT_REPAIR_MARK = """
+SELECT coalesce(max(adjustment_id), 0) FROM ledger_adjustments WHERE relation = 'blockchain_events'
+"""
 SELECT_COLUMNS = """
-SELECT column_name::text FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2
-ORDER BY ordinal_position
+SELECT attname::text AS name, attgenerated <> '' AS generated FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+INSERT_EXPOSURE = """
+INSERT INTO product_exposure (vault_id, coverage_type, chain_id, stablecoin_id, total_coverage, policy_count,
+    total_premium)
+SELECT vault_id, coverage_type, chain_id, stablecoin_id, sum(coverage_amount_nanoton), count(*), sum(premium_nanoton)
+FROM policies WHERE status IN ('active', 'approved')
+GROUP BY vault_id, coverage_type, chain_id, stablecoin_id
 """
 TRY_REPLAY_LOCK = "SELECT pg_try_advisory_lock($1)"
 
@@ -96,11 +146,21 @@ async def create_shadow(conn: Connection) -> str:
     await conn.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'")
     await conn.execute(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE")  # of one that was killed
     await conn.execute(f"CREATE SCHEMA {SHADOW}")
-    for model in READ_MODELS:
-        await conn.execute(f"CREATE UNLOGGED TABLE {SHADOW}.{model.table} (LIKE {live}.{model.table} INCLUDING ALL)")
+    for table in (*(model.table for model in READ_MODELS), "blockchain_events"):
+        await conn.execute(f"CREATE UNLOGGED TABLE {SHADOW}.{table} (LIKE {live}.{table} INCLUDING ALL)")
+    await _create_log(conn, live)
     await _create_functions(conn, live)
     await conn.execute(f"SET search_path = {SHADOW}, {live}")
     return live
+
+
+async def _create_log(conn: Connection, live: str) -> None:
+    """The live log and, in the shadow's own table, what a rescan would add to it."""
+    await conn.execute(f"ALTER TABLE {SHADOW}.blockchain_events RENAME TO {LATE_EVENTS}")
+    await conn.execute(
+        f"CREATE VIEW {SHADOW}.blockchain_events AS SELECT * FROM {live}.blockchain_events "  # noqa: S608
+        f"UNION ALL SELECT * FROM {SHADOW}.{LATE_EVENTS}"
+    )
 
 
 async def _create_functions(conn: Connection, live: str) -> None:
@@ -115,28 +175,51 @@ async def _create_functions(conn: Connection, live: str) -> None:
         await conn.execute(f"ALTER FUNCTION {SHADOW}.{name} SET search_path = {SHADOW}, {live}, pg_temp")
 
 
+async def clear_shadow(conn: Connection) -> None:
+    """Forget what was rebuilt, to begin again."""
+    await conn.execute(f"TRUNCATE {', '.join(f'{SHADOW}.{model.table}' for model in READ_MODELS)}")
+
+
 async def drop_shadow(conn: Connection) -> None:
     """Remove what was rebuilt."""
     await conn.execute(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE")
 
 
-async def select_event_count(conn: Connection, version: int) -> int:
-    """How many events the log holds up to a ledger version."""
-    count: int = await conn.fetchval(SELECT_EVENT_COUNT, version)
+async def select_event_count(conn: Connection) -> int:
+    """How many events the log holds."""
+    count: int = await conn.fetchval(SELECT_EVENT_COUNT, timeout=STATEMENT_TIMEOUT_S)
     return count
 
 
-async def select_postings(conn: Connection, after: int, version: int, limit: int) -> list[tuple[int, int, Posting]]:
-    """Events after an event_id up to a ledger version in the order they were posted, each with its event_id and the
-    version of the parameters it was posted with.
+async def select_repair_mark(conn: Connection) -> int:
+    """Grows whenever a row of the log is changed otherwise than by posting: all of that is in the journal."""
+    mark: int = await conn.fetchval(SELECT_REPAIR_MARK)
+    return mark
+
+
+async def select_log_contracts(conn: Connection) -> list[LogContract]:
+    """Every contract that is or was followed, the factories before the vaults: a premium's stream needs to know how
+    long the cover runs."""
+    rows = await conn.fetch(SELECT_LOG_CONTRACTS, list(VAULT_KINDS))
+    return [LogContract(**dict(row)) for row in rows]
+
+
+async def select_postings(
+    conn: Connection, contract: LogContract, after: Place, limit: int
+) -> list[tuple[Place, int, Posting]]:
+    """Events of a contract after a place in the order they happened, each with its place and the version of the
+    parameters it was posted with.
 
     Raises DecodeError when a stored event is not what its type says.
     """
-    rows = await conn.fetch(SELECT_POSTINGS, after, version, limit)
-    return [(row["event_id"], row["params_version"], _read_posting(row)) for row in rows]
+    rows = await conn.fetch(SELECT_POSTINGS, contract.address, after.lt, after.message_index, limit)
+    return [
+        (Place(row["logical_time"], row["message_index"]), row["params_version"], _read_posting(row, contract))
+        for row in rows
+    ]
 
 
-def _read_posting(row: Record) -> Posting:
+def _read_posting(row: Record, contract: LogContract) -> Posting:
     try:
         body = _BODY.decode(row["metadata"])
     except msgspec.DecodeError as error:
@@ -152,30 +235,77 @@ def _read_posting(row: Record) -> Posting:
         body=body,
         raw_body=row["raw_body"],
     )
-    return Posting(event=event, kind=row["kind"], vault_id=row["vault_id"], version=row["ledger_version"])
+    return Posting(event=event, kind=contract.kind, vault_id=contract.vault_id, version=row["ledger_version"])
 
 
-async def compare_table(conn: Connection, live: str, model: ReadModel, limit: int) -> TableComparison:
+class RowsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """A table whose live rows are held against the rebuilt ones: after the logical time `from_lt` of their vault, when
+    there is one, and otherwise all of them."""
+
+    live: str
+    model: ReadModel
+    columns: tuple[str, ...]
+    """What is compared."""
+
+    written: tuple[str, ...]
+    """What is written when a live row is replaced; the rest the database fills in."""
+
+    from_lt: int | None = None
+
+    def condition(self, row: str) -> str:
+        """Which rows are looked at."""
+        kept = self.model.kept.format(row=row)
+        if self.from_lt is None or not self.model.by_lt:
+            return kept
+        return f"{kept} AND ({row}.logical_time > {self.from_lt} OR {row}.vault_id NOT IN ({self.chain_vaults()}))"
+
+    def chain_vaults(self) -> str:
+        """The vaults that have logical times of the chain."""
+        return f"SELECT vault_id FROM {self.live}.blockchain_sync_state WHERE contract_type = '{VAULT_KIND}'"  # noqa: S608
+
+
+async def read_rows_of(conn: Connection, live: str, model: ReadModel, from_lt: int | None = None) -> RowsOf:
+    """What is compared of a table."""
+    rows = await conn.fetch(SELECT_COLUMNS, f"{SHADOW}.{model.table}")
+    compared = [(row["name"], row["generated"]) for row in rows if row["name"] not in model.unlike]
+    return RowsOf(
+        live=live,
+        model=model,
+        columns=tuple(name for name, _ in compared),
+        written=tuple(name for name, generated in compared if not generated),
+        from_lt=from_lt,
+    )
+
+
+async def rebuild_exposure(conn: Connection) -> None:
+    """Count the exposure of the rebuilt policies, and make all rebuilt tables known to the planner."""
+    await conn.execute(f"TRUNCATE {SHADOW}.product_exposure")
+    await conn.execute(INSERT_EXPOSURE, timeout=STATEMENT_TIMEOUT_S)
+    for model in READ_MODELS:
+        await conn.execute(f"ANALYZE {SHADOW}.{model.table}", timeout=STATEMENT_TIMEOUT_S)
+
+
+async def compare_table(conn: Connection, of: RowsOf, limit: int) -> TableComparison:
     """Compare the live table with its shadow, row by row; `limit` bounds the differences that are named."""
-    columns = [row["column_name"] for row in await conn.fetch(SELECT_COLUMNS, SHADOW, model.table)]
-    compared = [column for column in columns if column not in model.unlike]
-    rows = await conn.fetch(_make_comparison(live, model, compared), max(limit, 1), timeout=STATEMENT_TIMEOUT_S)
-    found = [difference for row in rows for difference in _name_differences(model, compared, row)]
+    model = of.model
+    rows = await conn.fetch(_make_comparison(of), max(limit, 1), timeout=STATEMENT_TIMEOUT_S)
+    found = [difference for row in rows for difference in _name_differences(model, list(of.columns), row)]
+    count = f"SELECT count(*) FROM {of.live}.{model.table} rows WHERE {of.condition('rows')}"  # noqa: S608
     return TableComparison(
         table=model.table,
-        rows=await conn.fetchval(f"SELECT count(*) FROM {live}.{model.table}", timeout=STATEMENT_TIMEOUT_S),  # noqa: S608
+        rows=await conn.fetchval(count, timeout=STATEMENT_TIMEOUT_S),
         differing=rows[0]["differing"] if rows else 0,
         differences=tuple(found[:limit]),
     )
 
 
-def _make_comparison(live: str, model: ReadModel, columns: list[str]) -> str:
-    key = ", ".join(model.key)
-    ours, theirs = (", ".join(f"{side}.{column}" for column in columns) for side in ("live", "rebuilt"))
+def _make_comparison(of: RowsOf) -> str:
+    table, key = of.model.table, ", ".join(of.model.key)
+    ours, theirs = (", ".join(f"{side}.{column}" for column in of.columns) for side in ("live", "rebuilt"))
     return (
         "SELECT to_jsonb(live)::text AS live, to_jsonb(rebuilt)::text AS rebuilt, count(*) OVER () AS differing "  # noqa: S608
-        f"FROM (SELECT * FROM {live}.{model.table} WHERE {model.kept}) live "
-        f"FULL JOIN (SELECT * FROM {SHADOW}.{model.table} WHERE {model.kept}) rebuilt USING ({key}) "
+        f"FROM (SELECT * FROM {of.live}.{table} l WHERE {of.condition('l')}) live "
+        f"FULL JOIN (SELECT * FROM {SHADOW}.{table} r WHERE {of.condition('r')}) rebuilt USING ({key}) "
         f"WHERE ROW({ours}) IS DISTINCT FROM ROW({theirs}) ORDER BY {key} LIMIT $1"
     )
 

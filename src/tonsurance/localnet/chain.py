@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -59,6 +59,8 @@ class LocalChain:
         self.engine = engine
         self.network_id = NETWORK_ID
         self.block_seconds = block_seconds
+        self.on_block: list[Callable[[Block], None]] = []
+        """Called with each block when it is stored. They must not block, and not make blocks."""
         self._store = store
         self._speed = 1.0
         self.seed = self._load_seed(seed)
@@ -177,6 +179,16 @@ class LocalChain:
             draft.run(self.engine, self._store, message)
         return self._commit(draft, clock_ms, taken)
 
+    def draft(self) -> tuple[BlockHeader, BlockDraft]:
+        """A block that could come next and never does: what waits in another order, a second later. It is not stored,
+        and the real next block has other transactions."""
+        clock_ms = self._head.clock_ms + round(1000 * (self.block_seconds * self._speed + 1))
+        seed = self._digest(b"fork", self._head.seqno + 1)
+        draft = BlockDraft(self._head, now=clock_ms // 1000, seed=seed, next_position=self._next_position)
+        for message in reversed(tuple(islice(self._queue, MAX_BLOCK_MESSAGES))):
+            draft.run(self.engine, self._store, message)
+        return self._seal(draft, clock_ms), draft
+
     def _commit(self, draft: BlockDraft, clock_ms: int, taken: tuple[QueuedMessage, ...]) -> Block:
         header, transactions = self._seal(draft, clock_ms), tuple(draft.transactions)
         self._store.save_block(
@@ -189,7 +201,10 @@ class LocalChain:
         self._queue.extend(draft.queued)
         self._next_position += len(draft.queued)
         self._head = header
-        return Block(header=header, transactions=transactions)
+        block = Block(header=header, transactions=transactions)
+        for listener in self.on_block:
+            listener(block)
+        return block
 
     def _seal(self, draft: BlockDraft, clock_ms: int) -> BlockHeader:
         """The header. Its hashes follow from the block before and the transactions, but are no proof."""
@@ -217,6 +232,11 @@ class LocalChain:
         return self.mine(later_s=seconds)
 
     # --- reads
+
+    @property
+    def store(self) -> ChainStore:
+        """Where the chain is kept."""
+        return self._store
 
     def load_fact(self, name: str) -> str | None:
         """What save_fact stored under this name; None when it never did."""

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from tonsurance.core.errors import InputError, NotReady
 from tonsurance.localnet.cells import raw_address
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.deploy import Contracts
+from tonsurance.localnet.fault_kinds import Fault
+from tonsurance.localnet.faults import Faults
 from tonsurance.localnet.http import Answer, ApiError, Request
 from tonsurance.localnet.parameters import Parameters
 from tonsurance.localnet.store import BlockHeader
@@ -24,18 +28,28 @@ class Control:
     """Answers what comes under /_localnet/. `step` makes one block; `contracts` says what is deployed, if it is."""
 
     def __init__(
-        self, chain: LocalChain, step: Callable[[], object], contracts: Callable[[], Contracts | None]
+        self, chain: LocalChain, step: Callable[[], object], contracts: Callable[[], Contracts | None], faults: Faults
     ) -> None:
         self._chain = chain
         self._step = step
         self._contracts = contracts
+        self._faults = faults
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request."""
         name = request.path.removeprefix(PREFIX)
         if name == "status":
             return Answer(200, self._status())
-        actions = {"mine": self._mine, "airdrop": self._airdrop, "send": self._send, "speed": self._set_speed}
+        if name == "fault" and request.method == "GET":
+            return Answer(200, {"ok": True, **self._faults.show()})
+        actions = {
+            "mine": self._mine,
+            "airdrop": self._airdrop,
+            "send": self._send,
+            "speed": self._set_speed,
+            "fault": self._inject,
+            "fault/clear": self._clear,
+        }
         action = actions.get(name)
         if action is None:
             raise ApiError(404, "Not Found")
@@ -61,6 +75,7 @@ class Control:
             "speed": chain.speed,
             "waiting": chain.waiting,
             "rejected": chain.rejected,
+            "faults": dict(self._faults.struck),
             **self._claims(),
             "blocks": [_show_block(header) for header in chain.last_headers(SHOWN_BLOCKS)],
         }
@@ -102,6 +117,17 @@ class Control:
             raise ApiError(422, "speed: value must be a number")
         self._chain.speed = float(speed)
         return {"speed": self._chain.speed}
+
+    async def _inject(self, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            fault = msgspec.convert(values, Fault)
+        except msgspec.ValidationError as error:
+            raise ApiError(422, f"fault: {error}") from error
+        self._faults.inject(fault)
+        return self._faults.show()
+
+    async def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"cleared": self._faults.clear(), **self._faults.show()}
 
 
 def _show_block(header: BlockHeader) -> dict[str, Any]:

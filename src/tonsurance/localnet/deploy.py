@@ -6,20 +6,30 @@ import msgspec
 from nacl.signing import SigningKey
 
 from tonsurance.chain import messages
-from tonsurance.chain.deployment import Deployment, FactoryTerms, VaultTerms, factory_deployment, vault_deployment
+from tonsurance.chain.deployment import (
+    Deployment,
+    FactoryTerms,
+    FloatTerms,
+    VaultTerms,
+    factory_deployment,
+    float_deployment,
+    vault_deployment,
+)
 from tonsurance.core.errors import TonsuranceError
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.localnet.cells import raw_address
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.wallets import Transfer, Wallet
 
-ADMIN, CLAIMS = "admin", "claims"
+ADMIN, CLAIMS, OPERATOR = "admin", "claims", "float operator"
 """Names of the wallets with a role."""
 _FACT = "contracts"
 _ADMIN_NANO = 1_000 * NANO_PER_TON
 _DEPLOY_NANO = 5 * NANO_PER_TON
 """What a contract starts with: its rent reserve and years of storage fees."""
 _PATIENCE_BLOCKS = 10
+_FLOAT_SATS, _FLOAT_COST_CENTS, _FLOAT_USD_CENTS = 100 * 100_000_000, 600_000_000, 400_000_000
+"""A float at its target at 60,000 dollars for one bitcoin."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +53,7 @@ class Contracts(msgspec.Struct, frozen=True, kw_only=True):
     vault: str
     factory: str
     admin: str
+    float_manager: str = ""
 
 
 def deploy_contracts(chain: LocalChain, quote_key: bytes, terms: Terms = LOCAL_TERMS) -> Contracts:
@@ -57,6 +68,8 @@ def deploy_contracts(chain: LocalChain, quote_key: bytes, terms: Terms = LOCAL_T
         contracts = msgspec.json.decode(stored, type=Contracts)
     else:
         contracts = _deploy_all(chain, admin, bytes(SigningKey(quote_key).verify_key), terms)
+    if not contracts.float_manager:
+        contracts = msgspec.structs.replace(contracts, float_manager=_deploy_float(chain, admin))
         chain.save_fact(_FACT, msgspec.json.encode(contracts).decode())
     _set_quote_key(chain, admin, contracts.factory, bytes(SigningKey(quote_key).verify_key))
     return contracts
@@ -89,6 +102,21 @@ def _deploy_all(chain: LocalChain, admin: Wallet, public_key: bytes, terms: Term
         _deploy(chain, admin, deployment)
     _join(chain, admin, vault.address, factory.address)
     return Contracts(vault=vault.address, factory=factory.address, admin=admin.address)
+
+
+def _deploy_float(chain: LocalChain, admin: Wallet) -> str:
+    deployment = float_deployment(
+        FloatTerms(
+            admin=admin.address,
+            operator=Wallet(OPERATOR, chain.seed).address,
+            btc_float_sats=_FLOAT_SATS,
+            btc_cost_basis=_FLOAT_COST_CENTS,
+            usd_reserves=_FLOAT_USD_CENTS,
+        )
+    )
+    _fund(chain, admin)
+    _deploy(chain, admin, deployment)
+    return deployment.address
 
 
 def _fund(chain: LocalChain, admin: Wallet) -> None:

@@ -23,12 +23,20 @@ from tonsurance.localnet.blocks import Block
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.control import PREFIX as CONTROL_PREFIX
 from tonsurance.localnet.control import Control
+from tonsurance.localnet.cutting import CuttableProtocol
 from tonsurance.localnet.deploy import Contracts, Terms, deploy_contracts
 from tonsurance.localnet.engine import TonpyEngine
-from tonsurance.localnet.http import JsonApp
+from tonsurance.localnet.faults import Faults
+from tonsurance.localnet.faulty_app import AsgiApp, FaultyApp
+from tonsurance.localnet.http import Handler, JsonApp, Route, refuse_plainly
+from tonsurance.localnet.prices import PriceMarket
 from tonsurance.localnet.store import ChainStore
+from tonsurance.localnet.stream import PREFIX as STREAM_PREFIX
+from tonsurance.localnet.stream import Streams
 from tonsurance.localnet.toncenter import PREFIX as TONCENTER_PREFIX
 from tonsurance.localnet.toncenter import TonCenter
+from tonsurance.localnet.v3 import PREFIX as V3_PREFIX
+from tonsurance.localnet.v3 import ApiV3
 
 STORE_FILE = "chain.sqlite"
 _QUOTE_KEY_BYTES = 32
@@ -71,8 +79,15 @@ class Localnet:
         self._real_time = real_time
         self.contracts = contracts
         self.actors = actors
-        control = Control(chain, self.step, lambda: self.contracts)
-        self.app = JsonApp({TONCENTER_PREFIX: TonCenter(chain).handle, CONTROL_PREFIX: control.handle})
+        self.faults = Faults()
+        control = Control(chain, self.step, lambda: self.contracts, self.faults)
+        self.prices = PriceMarket(chain.seed)
+        self.streams = Streams(chain)
+        streaming = {STREAM_PREFIX: Route(self.streams.handle, refuse_plainly)}
+        app = JsonApp({**_read_routes(chain), **streaming, CONTROL_PREFIX: control.handle, **self.prices.routes})
+        self.app: AsgiApp = FaultyApp(
+            app, self.faults, chain, lambda sight: JsonApp({**_read_routes(sight), **streaming})
+        )
 
     def step(self) -> Block:
         """Let the actors act, then make a block."""
@@ -87,14 +102,19 @@ class Localnet:
         return max(0.0, time.time() - due)
 
 
+def _read_routes(sight: LocalChain) -> dict[str, Handler | Route]:
+    """What a server answers that sees the chain in this way."""
+    return {TONCENTER_PREFIX: TonCenter(sight).handle, V3_PREFIX: Route(ApiV3(sight).handle, refuse_plainly)}
+
+
 class _Server(uvicorn.Server):
     """uvicorn as a part of a process: it says when it listens, ends when asked to, and leaves signals alone."""
 
-    def __init__(self, app: JsonApp) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=CuttableProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -131,6 +151,7 @@ async def _serving(localnet: Localnet, listener: socket.socket) -> AsyncIterator
         await server.listens.wait()
         yield
     finally:
+        await localnet.streams.close()
         server.stop()
         await task
 

@@ -11,10 +11,12 @@ import msgspec
 
 from tonsurance.core.errors import DatabaseUnavailable, InputError
 from tonsurance.db import admin
+from tonsurance.db.config import lock_head
 from tonsurance.db.pool import Connection, acquire
 from tonsurance.services.admin_limits import Forbidden
 from tonsurance.services.admin_tokens import AuthenticationFailed, Principal, Role, check_subject
 from tonsurance.services.config_plan import Actor, ConfigConflict, Edit
+from tonsurance.services.config_writes import check_request, write_user
 from tonsurance.services.lazy_pool import LazyPool
 
 MAX_OPEN_CHANGES = 200
@@ -111,11 +113,13 @@ class AdminRecords:
         async with self._connection() as conn:
             return tuple(_user_of(row) for row in await admin.select_users(conn))
 
-    async def save_user(self, sub: str, role: Role, *, enabled: bool, by: str) -> User:
-        """Write down a person, or change what is written. Effective with their next request."""
+    async def save_user(self, sub: str, role: Role, *, enabled: bool, actor: Actor) -> User:
+        """Write down a person, or change what is written; audited. Effective with their next request."""
         check_subject(sub)
-        async with self._connection() as conn:
-            return _user_of(await admin.upsert_user(conn, sub=sub, role=role, enabled=enabled, by=by))
+        check_request((), actor, "")
+        async with self._connection() as conn, conn.transaction():
+            head = await lock_head(conn)
+            return _user_of(await write_user(conn, head, sub, role, enabled, actor))
 
     async def revoke_token(self, jti: str, *, until: float, by: str) -> None:
         """Take a token back; `until` (unix seconds) is when it would have expired. Effective with its next use."""

@@ -8,19 +8,21 @@ A feature that has figures to watch brings an Evaluator: its kinds of alert, and
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from tonsurance import log
 from tonsurance.core.alert_kinds import TRANCHE_KINDS, read_tranche
-from tonsurance.core.alerts import AlertKind, AlertState, Change, Reading, Transition, evaluate
+from tonsurance.core.alerts import AlertKind, AlertState, Change, Key, Reading, Transition, evaluate
 from tonsurance.core.errors import TonsuranceError
 from tonsurance.core.params import Params
 from tonsurance.db import alerts, webhooks
 from tonsurance.db.pool import Connection, acquire
 from tonsurance.services.lazy_pool import LazyPool
+from tonsurance.services.loop import every
 
 EVALUATE_EVERY_S = 60.0
 """Figures are evaluated at least this often, also when nothing was committed."""
@@ -36,10 +38,12 @@ logger = log.get("alerting")
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What an evaluator read: readings, and a version that changes with the figures."""
+    """What an evaluator read: readings, and a version that changes with the figures. `vault_versions`, where there are
+    any, change with the figures of each vault alone: what other vaults do is then no evaluation of its alerts."""
 
     version: int
     readings: tuple[Reading, ...]
+    vault_versions: Mapping[str, int] = {}
 
 
 class Evaluator(msgspec.Struct, frozen=True):
@@ -54,8 +58,8 @@ class Evaluator(msgspec.Struct, frozen=True):
 
 async def read_tranches(conn: Connection, params: Params) -> Figures:
     """Every tranche of every vault."""
-    version, figures = await alerts.select_tranche_figures(conn, STALE_AFTER_S)
-    return Figures(version, tuple(reading for figure in figures for reading in read_tranche(figure, params)))
+    version, figures, moved = await alerts.select_tranche_figures(conn, STALE_AFTER_S)
+    return Figures(version, tuple(reading for figure in figures for reading in read_tranche(figure, params)), moved)
 
 
 TRANCHES = Evaluator("tranches", TRANCHE_KINDS, read_tranches)
@@ -93,14 +97,17 @@ class AlertService:
         evaluators: Sequence[Evaluator] = (TRANCHES,),
         *,
         with_webhook: bool = False,
+        leave_to_daemon: bool = False,
         recount_after_s: float = RECOUNT_AFTER_S,
         on_told: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_told` is called after transitions were committed. It must not block."""
+        """`on_told` is called after transitions were committed. It must not block. `leave_to_daemon`: do nothing while
+        a daemon writes this ledger; it evaluates every commit itself, and it alone knows of a webhook."""
         self._pool = pool
         self._params = params
         self._evaluators = tuple(evaluators)
         self._with_webhook = with_webhook
+        self._leave_to_daemon = leave_to_daemon
         self._recount_after_s = recount_after_s
         self._on_told = on_told
 
@@ -124,6 +131,8 @@ class AlertService:
         params = self._params()
         async with acquire(await self._pool.open()) as conn, conn.transaction():
             await alerts.lock_alerts(conn)
+            if self._leave_to_daemon and await alerts.has_daemon(conn):
+                return ()
             figures = await evaluator.read(conn, params)
             if await self._has_seen(conn, evaluator, figures.version, params.version):
                 return ()
@@ -148,7 +157,8 @@ class AlertService:
         kinds = {kind.name: kind for kind in evaluator.kinds}
         stored = await alerts.select_open_states(conn, tuple(kinds))
         before = {key: state for key, (_, state) in stored.items()}
-        result = evaluate(before, figures.readings)
+        uncounted = await self._find_uncounted(conn, evaluator, figures, before)
+        result = evaluate(before, [_weigh(reading, uncounted) for reading in figures.readings])
         newest = 0
         for transition in result.transitions:
             alert_id = None if transition.change is Change.OPENED else stored[transition.alert.key][0]
@@ -166,9 +176,70 @@ class AlertService:
             if key in before and key not in told and _differs(state, before[key])
         }
         await alerts.update_quietly(conn, quiet, versions)
+        counted = _vaults_of((*before, *result.open), figures) - uncounted
+        moved = {vault_id: figures.vault_versions[vault_id] for vault_id in sorted(counted)}
+        await alerts.record_counted(conn, evaluator.name, moved, params.version)
         if newest:
             await alerts.notify_alerts(conn, newest)
         return result.transitions
+
+    async def _find_uncounted(
+        self, conn: Connection, evaluator: Evaluator, figures: Figures, before: Mapping[Key, AlertState]
+    ) -> set[str]:
+        """Vaults with open alerts whose own figures are still those that counted last, and not long ago."""
+        seen = await alerts.select_counted(conn, evaluator.name, _vaults_of(before, figures))
+        return {
+            vault_id
+            for vault_id, (version, age_s) in seen.items()
+            if version == figures.vault_versions[vault_id] and age_s < self._recount_after_s
+        }
+
+
+class StandIn:
+    """Alerting of a program that moves vaults without a daemon: after its updates, never in their way.
+
+    Nothing is evaluated before the first update; from then on also every minute, so that alerts end.
+    """
+
+    def __init__(self, service: AlertService) -> None:
+        self._service = service
+        self._wake = asyncio.Event()
+        self._moved = self._due = False
+
+    def note_update(self) -> None:
+        """Something was posted: evaluate it soon. Any number of updates until then are one evaluation."""
+        self._moved = self._due = True
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Evaluate until `stop`, and then what was posted last. What goes wrong is logged and tried again."""
+        await every(EVALUATE_EVERY_S, self._evaluate, stop=stop, wake=self._wake, name="alerts")
+        if self._due:
+            try:
+                await self._evaluate()
+            except TonsuranceError as error:
+                logger.warning("last_evaluation_failed", code=error.code, error=error.message)
+
+    async def _evaluate(self) -> None:
+        if not self._moved:
+            return
+        self._due = False
+        try:
+            await self._service.evaluate_all()
+        except TonsuranceError:
+            self._due = True
+            raise
+
+
+def _vaults_of(keys: Iterable[Key], figures: Figures) -> set[str]:
+    """The vaults these alerts are about that have versions of their own."""
+    named = {subject.vault_id for _, subject in keys if subject.vault_id is not None}
+    return named & figures.vault_versions.keys()
+
+
+def _weigh(reading: Reading, uncounted: set[str]) -> Reading:
+    """A reading that was counted before is no evidence again that anything got better."""
+    return msgspec.structs.replace(reading, stale=True) if reading.subject.vault_id in uncounted else reading
 
 
 def _differs(state: AlertState, before: AlertState) -> bool:

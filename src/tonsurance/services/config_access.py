@@ -13,6 +13,10 @@ from tonsurance.services.lazy_pool import LazyPool
 MAX_NAMES = 2_000
 """Names counted apart within a minute; what comes after is counted together."""
 OTHERS: Key = ("others", "others")
+WHOLE_SET: Key = ("all", "params")
+"""Under this name it is counted how often somebody took the whole set of parameters, which is how calculations get
+theirs; which of them they then use is not counted. A hit had the newest set as far as was known; a miss came while the
+database could not be read (`degraded`): with the last good set or the defaults."""
 
 
 class AccessCounts:
@@ -24,13 +28,13 @@ class AccessCounts:
         self._misses: dict[Key, int] = {}
         self._sampled_hits = self._sampled_misses = 0
 
-    def record(self, name: Key, hit: bool) -> None:
-        """One access: with the value (hit), or with a default because the value was not there."""
+    def record(self, name: Key, hit: bool, number: int = 1) -> None:
+        """Accesses: with the value (hit), or with a default because the value was not there."""
         with self._lock:
             counts = self._hits if hit else self._misses
             if name not in counts and len(counts) >= MAX_NAMES:
                 name = OTHERS
-            counts[name] = counts.get(name, 0) + 1
+            counts[name] = counts.get(name, 0) + number
 
     @property
     def totals(self) -> tuple[int, int]:

@@ -6,16 +6,18 @@ rollback), becomes a change request that somebody other than its author commits.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from tonsurance import log, metrics
-from tonsurance.core.errors import InputError
+from tonsurance.core.datasets import DATASETS
+from tonsurance.core.errors import InputError, TonsuranceError
 from tonsurance.core.parameters.declaration import Problem
-from tonsurance.core.parameters.registry import REGISTRY, UnknownParameter
-from tonsurance.core.params import DERIVED_NAMES
+from tonsurance.core.parameters.registry import REGISTRY
 from tonsurance.db.pool import Connection
 from tonsurance.services.admin_limits import Forbidden
 from tonsurance.services.admin_records import AdminRecords, ChangeDecided, ChangeRequest, ChangeStatus, User
@@ -24,13 +26,18 @@ from tonsurance.services.config_effects import Effect, Effects
 from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.config_plan import Actor, Change, ConfigConflict, Edit
 from tonsurance.services.config_store import Applied, ConfigStore, ParameterRow, Planned
+from tonsurance.services.config_writes import ALL, USERS
 from tonsurance.services.tranche_reads import Snapshot
 
 logger = log.get("config_admin")
 
 MIN_OVERRIDE_REASON = 10
-RESERVED_CATEGORIES = frozenset({"audit", "changes", "diff", "reload", "rollback", "stats", "versions"})
-"""Names of routes beside the categories; a category of such a name could not be reached."""
+TAKE_OVER_S = 5.0
+"""How long an answer waits at most for its own process to have the new version."""
+RESERVED_CATEGORIES = frozenset(
+    {"audit", "changes", "diff", "reload", "rollback", "stats", "versions", USERS, *DATASETS, ALL}
+)
+"""Names of routes beside the categories, where a category could not be reached, and what else is in the audit log."""
 
 
 class ReasonNeeded(InputError):
@@ -47,7 +54,8 @@ class ReservedCategory(InputError):
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody wants to change. `expected_version` is the version they saw: changes by others since then refuse
-    it. `emergency` passes the cage and the second person.
+    it. `emergency` passes the cage and the second person; but not the second person of what is never changed without an
+    override, such as the shape of a curve.
     """
 
     edits: tuple[Edit, ...]
@@ -88,14 +96,9 @@ class ConfigAdmin:
         self._loader = loader
         self._snapshot = snapshot
 
-    async def find(self, category: str, key: str) -> ParameterRow:
-        """One parameter, also one that is made of others. Raises UnknownParameter."""
-        if (category, key) in DERIVED_NAMES:
-            return await self._derive(category, key)
-        for row in await self.store.list_parameters(category):
-            if row.key == key:
-                return row
-        raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}.")
+    async def find(self, category: str, key: str, *, as_of: datetime | None = None) -> ParameterRow:
+        """One parameter, also one that is made of others, now or as it was at a time. Raises what the store raises."""
+        return await self.store.find(category, key, as_of=as_of)
 
     async def propose(self, proposal: Proposal, actor: Actor) -> Applied | ChangeRequest:
         """Apply a proposal, or file it as a change request when a second person has to agree.
@@ -105,7 +108,7 @@ class ConfigAdmin:
         _check_proposal(proposal, actor)
         if self.approvals and not proposal.reason.strip():
             raise ReasonNeeded("A change needs a `reason`.")
-        if self._needs_approval(proposal) and not proposal.emergency:
+        if self._needs_approval(proposal) and not (proposal.emergency and not _needs_both(proposal)):
             return await self.request_change(proposal, actor)
         applied = await self.store.apply(
             proposal.edits,
@@ -114,6 +117,7 @@ class ConfigAdmin:
             expected_version=proposal.expected_version,
             emergency=proposal.emergency,
         )
+        await self._take_over(applied)
         if proposal.emergency:
             _report_override(applied, proposal, actor)
         return applied
@@ -151,7 +155,9 @@ class ConfigAdmin:
         proposal = Proposal(edits=edits, reason=reason, expected_version=expected_version, kind="rollback")
         if self._needs_approval(proposal):
             return await self.request_change(proposal, actor)
-        return await self.store.rollback(version, actor=actor, reason=reason, expected_version=expected_version)
+        applied = await self.store.rollback(version, actor=actor, reason=reason, expected_version=expected_version)
+        await self._take_over(applied)
+        return applied
 
     async def request_change(self, proposal: Proposal, actor: Actor) -> ChangeRequest:
         """File a proposal for a second person. What is wrong with it is said now, not when it is approved."""
@@ -205,7 +211,7 @@ class ConfigAdmin:
 
     async def save_user(self, sub: str, role: Role, *, enabled: bool, actor: Actor) -> User:
         """Write down what a person may do."""
-        user = await self.records.save_user(sub, role, enabled=enabled, by=actor.sub)
+        user = await self.records.save_user(sub, role, enabled=enabled, actor=actor)
         logger.warning("admin user changed", sub=sub, role=role.value, enabled=enabled, by=actor.sub)
         return user
 
@@ -233,8 +239,19 @@ class ConfigAdmin:
             kind="rollback" if change.kind == "rollback" else "change",
             inside=mark,
         )
+        await self._take_over(applied)
         logger.info("change approved", change_id=change.change_id, author=change.author, by=actor.sub)
         return applied
+
+    async def _take_over(self, applied: Applied) -> None:
+        """Have this process work with a version before it is answered that it holds, so that the next answer has it.
+        When that fails, it is heard of like every change: it holds in any case."""
+        try:
+            async with asyncio.timeout(TAKE_OVER_S):
+                if self._loader.params.version < applied.version:
+                    await self._loader.reload_cache()
+        except (TonsuranceError, TimeoutError) as error:
+            logger.warning("change holds, not in this process yet", version=applied.version, error=str(error))
 
     async def _close(self, change_id: int, status: ChangeStatus, actor: Actor, reason: str) -> ChangeRequest:
         change = await self.records.close_change(change_id, status, by=actor.sub, reason=reason or None)
@@ -260,34 +277,16 @@ class ConfigAdmin:
         """Whether a parameter of money is among the edits, and money needs two people here."""
         return self.approvals and any(REGISTRY[edit.name].money for edit in proposal.edits if edit.name in REGISTRY)
 
-    async def _derive(self, category: str, key: str) -> ParameterRow:
-        params = await self.store.read()
-        return ParameterRow(
-            id=None,
-            category=category,
-            key=key,
-            value_type="json",
-            value_data=params.value(category, key),
-            description="Made of the tranche's other parameters; read only.",
-            last_updated_at=None,
-            updated_by=None,
-            version=params.version,
-            default=None,
-            unit="",
-            low=None,
-            high=None,
-            choices=(),
-            chain_owned=False,
-            money=False,
-            custom=False,
-            awaited_by=None,
-        )
+
+def _needs_both(proposal: Proposal) -> bool:
+    """Whether a parameter is among the edits that an override does not free from the second person."""
+    return any(REGISTRY[edit.name].needs_override for edit in proposal.edits if edit.name in REGISTRY)
 
 
 def _check_proposal(proposal: Proposal, actor: Actor) -> None:
     for edit in proposal.edits:
         if edit.action == "create" and edit.category in RESERVED_CATEGORIES:
-            raise ReservedCategory(f"{edit.category} is the name of a route; choose another category.")
+            raise ReservedCategory(f"{edit.category} is taken; choose another category.")
     if not proposal.emergency:
         return
     if actor.role != Role.ADMIN:

@@ -23,7 +23,7 @@ from tonsurance.core.params import DEFAULT_PARAMS, Params
 from tonsurance.core.tiers import base_rate, size_discount, utilization_multiplier
 from tonsurance.db.config import CHANNEL
 from tonsurance.db.pool import tls_query
-from tonsurance.services.config_access import AccessCounts, write_sample
+from tonsurance.services.config_access import WHOLE_SET, AccessCounts, write_sample
 from tonsurance.services.config_file import NoLastGood, load_last_good, save_last_good
 from tonsurance.services.config_store import ConfigStore
 from tonsurance.services.lazy_pool import LazyPool
@@ -63,7 +63,8 @@ class ConfigLoader:
         role: str | None = None,
     ) -> None:
         """`role` is the database's role to read with; None is the login's own rights."""
-        self.params: Params = DEFAULT_PARAMS
+        self._params = DEFAULT_PARAMS
+        self._taken = 0
         self.source: Source = "defaults"
         self.degraded: str | None = "The configuration has not been read yet."
         self.counts = AccessCounts()
@@ -80,9 +81,20 @@ class ConfigLoader:
         self._reloads = self._failures = 0
         self._kept: tuple[int, str] | None = None
         self._stop: asyncio.Event | None = None
+        self._stop_poll = asyncio.Event()
         self._wake = asyncio.Event()
         self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def params(self) -> Params:
+        """The whole set. Each taking is counted, without a lock: two threads at once may count as one."""
+        self._taken += 1
+        return self._params
+
+    @params.setter
+    def params(self, params: Params) -> None:
+        self._params = params
 
     def subscribe(self, on_swap: OnSwap) -> None:
         """Have this called with the new parameters after each swap. It must not block or raise."""
@@ -90,7 +102,7 @@ class ConfigLoader:
 
     async def start(self) -> None:
         """Read once, within a few seconds, and then follow. Never fails: `degraded` says what is wrong."""
-        _show(self.params)
+        _show(self._params)
         metrics.CONFIG_DEGRADED.set(1)
         if self._last_good is not None:
             self._take_last_good(self._last_good)
@@ -102,7 +114,7 @@ class ConfigLoader:
         """Write the last counts, stop following and give the connections back. The parameters stay."""
         await self._stop_following()
         try:
-            await write_sample(self._pool, self._process, self.counts)
+            await self._write_sample()
         except TonsuranceError as error:
             logger.info("config_accesses_lost", error=error.message)
         await self._pool.close()
@@ -125,23 +137,31 @@ class ConfigLoader:
         await self.reload_cache()
 
     def start_auto_reload(self, *, interval_seconds: float = POLL_S) -> None:
-        """Follow the database: by its notifications at once, by polling at this interval. Again is fine."""
-        self._poll_s = interval_seconds
-        if self._tasks:
+        """Follow the database: by its notifications at once, by polling at this interval. Again takes the new interval
+        at once."""
+        changed, self._poll_s = interval_seconds != self._poll_s, interval_seconds
+        if not self._tasks:
+            stop = self._stop = asyncio.Event()
+            self._wake = asyncio.Event()
+            self._listener = Listener(self._dsn, lambda _version: self._wake.set(), channel=CHANNEL, role=self._role)
+            sample = every(self._sample_s, self._write_sample, stop=stop, name="config accesses")
+            self._tasks = [asyncio.create_task(job) for job in (self._listener.run(stop), sample)]
+        elif not changed:
             return
-        stop = self._stop = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._listener = Listener(self._dsn, lambda _version: self._wake.set(), channel=CHANNEL, role=self._role)
-        poll = every(
-            interval_seconds,
+        self._stop_poll.set()  # a reading in flight is finished; the new poll waits for it
+        self._stop_poll = asyncio.Event()
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._poll(interval_seconds, self._stop_poll)))
+
+    async def _poll(self, interval_s: float, stop: asyncio.Event) -> None:
+        await every(
+            interval_s,
             self.reload_cache,
             stop=stop,
             wake=self._wake,
             name="config",
-            max_backoff_s=min(_RETRY_S, interval_seconds),
+            max_backoff_s=min(_RETRY_S, interval_s),
         )
-        sample = every(self._sample_s, self._write_sample, stop=stop, name="config accesses")
-        self._tasks = [asyncio.create_task(job) for job in (self._listener.run(stop), poll, sample)]
 
     async def reload_cache(self) -> Params:
         """Read the newest version now, and swap to it when it is another one.
@@ -155,7 +175,7 @@ class ConfigLoader:
                 self._degrade(error)
                 raise
             self._keep(params)
-        return self.params
+        return self._params
 
     def get_float(self, category: str, key: str, default: float | None = None) -> float:
         """A number. Without the parameter: the default, or UnknownParameter when none is given. Raises WrongKind."""
@@ -186,19 +206,20 @@ class ConfigLoader:
 
     def get_base_rate(self, asset: str) -> float:
         """Base rate of an asset per year, as a fraction."""
-        return base_rate(self.params, asset)
+        return base_rate(self._params, asset)
 
     def get_size_discount(self, coverage_usd: float) -> float:
         """Premium factor of a cover of this size in USD."""
-        return size_discount(self.params, coverage_usd)
+        return size_discount(self._params, coverage_usd)
 
     def get_utilization_multiplier(self, utilization: float) -> float:
         """Premium factor at this utilisation."""
-        return utilization_multiplier(self.params, utilization)
+        return utilization_multiplier(self._params, utilization)
 
     def get_cache_stats(self) -> dict[str, object]:
         """What is held, where it comes from, how old it is, and how often it was read. Times in seconds."""
-        params, (hits, misses) = self.params, self.counts.totals
+        self._count_taken()
+        params, (hits, misses) = self._params, self.counts.totals
         age = None if self._read_at is None else time.monotonic() - self._read_at
         total = len(params.values)
         expired = total if age is None or age > 2 * self._poll_s else 0
@@ -222,7 +243,7 @@ class ConfigLoader:
         }
 
     def _get(self, category: str, key: str, default: Value) -> Value:
-        params, name = self.params, (category, key)
+        params, name = self._params, (category, key)
         found = params.values.get(name)
         if found is None:
             found = params.derived.get(name)
@@ -243,14 +264,15 @@ class ConfigLoader:
 
     def _keep(self, params: Params) -> None:
         """What was read holds from now on."""
+        self._count_taken()
         self._read_at = time.monotonic()
         self._reloads += 1
         if self.degraded is not None:
             logger.info("config_is_current", version=params.version)
         self.degraded, self.source = None, "database"
         metrics.CONFIG_DEGRADED.set(0)
-        if (params.version, params.hash) != (self.params.version, self.params.hash):
-            logger.info("config_swapped", version=params.version, before=self.params.version)
+        if (params.version, params.hash) != (self._params.version, self._params.hash):
+            logger.info("config_swapped", version=params.version, before=self._params.version)
             self._swap(params)
         if self._last_good is not None and self._kept != (params.version, params.hash):
             self._save_last_good(self._last_good, params)
@@ -258,15 +280,23 @@ class ConfigLoader:
     def _swap(self, params: Params) -> None:
         self.params = params
         _show(params)
+        self._taken += len(self._on_swap)
         for on_swap in self._on_swap:
             on_swap(params)
 
+    def _count_taken(self) -> None:
+        """Count what was taken until now as what it was: the newest set, or one from before an outage."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self.counts.record(WHOLE_SET, self.degraded is None, taken)
+
     def _degrade(self, error: TonsuranceError) -> None:
+        self._count_taken()
         self._failures += 1
         metrics.CONFIG_DEGRADED.set(1)
-        reason = f"{error.message} In force: version {self.params.version} from {self.source} ({error.code})."
+        reason = f"{error.message} In force: version {self._params.version} from {self.source} ({error.code})."
         if self.degraded != reason:
-            logger.warning("config_degraded", code=error.code, error=error.message, version=self.params.version)
+            logger.warning("config_degraded", code=error.code, error=error.message, version=self._params.version)
         self.degraded = reason
 
     def _take_last_good(self, path: Path) -> None:
@@ -286,12 +316,14 @@ class ConfigLoader:
             logger.error("config_not_kept_on_disk", error=str(error))
 
     async def _write_sample(self) -> None:
+        self._count_taken()
         await write_sample(self._pool, self._process, self.counts)
 
     async def _stop_following(self) -> None:
         tasks, self._tasks = self._tasks, []
         if self._stop is not None:
             self._stop.set()
+        self._stop_poll.set()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_RETRY_S)
             for task in late:

@@ -19,6 +19,12 @@ EDITS_PER_HOUR = 20
 MAX_CUSTOM = 500
 """How many parameters people may add."""
 
+NOTES = "_added"
+"""Category of the entries that tell type and description of the parameters people added: they stand among a version's
+values, so that its hash covers them. No parameter can have it."""
+
+_ROUNDING = 1e-9
+
 Action: TypeAlias = Literal["set", "create", "reset", "delete"]
 
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
@@ -73,7 +79,9 @@ class Actor(msgspec.Struct, frozen=True):
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """One wish. `kind` (float, int, bool, string, json) and `description` belong to `create`."""
+    """One wish. `kind` (float, int, bool, string, json) and `description` belong to `create`; a rollback also sets them
+    where a parameter that people added has others by now.
+    """
 
     category: str
     key: str
@@ -139,12 +147,17 @@ class Draft(msgspec.Struct, frozen=True):
     values: Mapping[Key, object]
     changes: tuple[Change, ...]
     declared: Mapping[Key, Parameter]
-    refusals: tuple[InputError, ...]
+    refusals: tuple[Refused | InvalidParameters, ...]
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All reasons as problems of single parameters."""
         return tuple(problem for refusal in self.refusals for problem in getattr(refusal, "problems", ()))
+
+    @property
+    def refusal(self) -> InputError | None:
+        """The gravest reason as an error that names all of them; None when there is none."""
+        return _refuse(type(self.refusals[0]), self.problems) if self.refusals else None
 
 
 def draft_edits(edits: tuple[Edit, ...], standing: Standing, terms: Terms) -> Draft:
@@ -165,7 +178,7 @@ def draft_edits(edits: tuple[Edit, ...], standing: Standing, terms: Terms) -> Dr
     return Draft(after, changes, declared, tuple(refusals))
 
 
-def _refuse(kind: type[Refused | InvalidParameters], problems: tuple[Problem, ...]) -> InputError:
+def _refuse(kind: type[Refused | InvalidParameters], problems: tuple[Problem, ...]) -> Refused | InvalidParameters:
     return InvalidParameters(problems) if issubclass(kind, InvalidParameters) else kind(problems=problems)
 
 
@@ -177,14 +190,16 @@ def _find(edit: Edit, standing: Standing) -> Parameter:
     known = standing.known.get(edit.name)
     if known is None and edit.action != "create":
         raise UnknownParameter(f"There is no parameter {edit.category[:64]}/{edit.key[:128]}.")
-    kind = edit.kind if known is None else known.kind
+    kind, meaning = edit.kind, edit.description
+    if known is not None:
+        kind, meaning = kind or known.kind, known.description if meaning is None else meaning
     return Parameter(
         category=edit.category,
         key=edit.key,
         kind=Kind(kind) if kind in set(Kind) else Kind.JSON,
         default=None,
         unit="",
-        meaning=edit.description or "",
+        meaning=meaning or "",
         custom=True,
     )
 
@@ -194,6 +209,7 @@ def _apply(edit: Edit, parameter: Parameter, after: dict[Key, object]) -> Change
     old = after.get(edit.name)
     if edit.action == "delete":
         after.pop(edit.name, None)
+        after.pop(note_name(edit.name), None)
         return Change(edit.category, edit.key, edit.action, old, None)
     new = thaw(parameter.default) if edit.action == "reset" else edit.value
     parsed, problems = parse_value(parameter, new)
@@ -201,6 +217,8 @@ def _apply(edit: Edit, parameter: Parameter, after: dict[Key, object]) -> Change
         new = thaw(parsed)
     if not problems or not parameter.custom:  # a bad value of a declared one is found again among all values
         after[edit.name] = new
+    if parameter.custom and not problems:
+        after[note_name(edit.name)] = write_note(parameter.kind, parameter.meaning or None)
     return Change(edit.category, edit.key, edit.action, old, new)
 
 
@@ -218,7 +236,7 @@ def _check_edits(edits: tuple[Edit, ...], standing: Standing) -> Iterator[Proble
             yield Problem(*edit.name, "has no default; it can be deleted")
         if edit.action == "create" and not declared:
             yield from _check_creation(edit)
-    added = sum(name not in REGISTRY for name in standing.values) + sum(edit.action == "create" for edit in edits)
+    added = sum(is_added(name) for name in standing.values) + sum(edit.action == "create" for edit in edits)
     if added > MAX_CUSTOM:
         yield Problem("*", "*", f"{MAX_CUSTOM} parameters may be added; this would be number {added}")
 
@@ -226,6 +244,26 @@ def _check_edits(edits: tuple[Edit, ...], standing: Standing) -> Iterator[Proble
 def is_name(name: Key) -> bool:
     """Whether a parameter could be called so."""
     return _CATEGORY.fullmatch(name[0]) is not None and _KEY.fullmatch(name[1]) is not None
+
+
+def is_note(name: Key) -> bool:
+    """Whether a name among a version's values is no parameter, but tells of one that people added."""
+    return name[0] == NOTES
+
+
+def is_added(name: Key) -> bool:
+    """Whether people added this parameter."""
+    return name not in REGISTRY and not is_note(name)
+
+
+def note_name(name: Key) -> Key:
+    """Where a version tells of a parameter that people added."""
+    return (NOTES, "/".join(name))
+
+
+def write_note(kind: str, description: str | None) -> dict[str, object]:
+    """What a version tells of a parameter that people added."""
+    return {"value_type": str(kind), "description": description}
 
 
 def _check_creation(edit: Edit) -> Iterator[Problem]:
@@ -287,6 +325,8 @@ def _check_cage(
         return
     for change in changes:
         parameter, known = declared[change.name], standing.known.get(change.name)
+        if parameter.needs_override and terms.kind == "edit" and change.new != change.old:
+            yield Problem(*change.name, "is changed by an admin's emergency override alone")
         if known is not None and known.recent_edits >= EDITS_PER_HOUR:
             yield Problem(
                 *change.name, f"was changed {known.recent_edits} times within an hour; the most is {EDITS_PER_HOUR}"
@@ -299,6 +339,27 @@ def _check_cage(
                 *change.name,
                 f"would change by a factor of {factor:g}; the most of one edit is {parameter.max_factor:g}",
             )
+        yield from _check_step(change, parameter)
+
+
+def _check_step(change: Change, parameter: Parameter) -> Iterator[Problem]:
+    """How far a number, or each number of an object, may go in one edit."""
+    if parameter.max_step is None:
+        return
+    old = _numbers(thaw(parameter.default) if change.old is None else change.old)
+    for member, value in _numbers(change.new).items():
+        step = abs(value - old.get(member, value))
+        if step > parameter.max_step * (1 + _ROUNDING):
+            yield Problem(
+                *change.name,
+                f"{member} would change by {step:g}; the most of one edit is {parameter.max_step:g}".lstrip(),
+            )
+
+
+def _numbers(value: object) -> dict[str, float]:
+    """The numbers of an object by name, or a number alone."""
+    named = value if isinstance(value, dict) else {"": value}
+    return {name: float(number) for name, number in named.items() if isinstance(number, int | float)}
 
 
 def _factor(change: Change, parameter: Parameter) -> float:

@@ -10,11 +10,14 @@ from typing import Any
 import msgspec
 
 from tonsurance.core.errors import InputError, TonsuranceError
-from tonsurance.core.parameters.declaration import Key, Parameter, freeze, thaw
+from tonsurance.core.parameters.declaration import Key, Kind, Parameter, freeze, parse_value, thaw
 from tonsurance.core.parameters.registry import PARAMETERS, REGISTRY
 from tonsurance.core.params import DEFAULT_PARAMS, InvalidParameters, Params, build_params, hash_values
 from tonsurance.db.config import StoredAudit, StoredParameter, StoredVersion
-from tonsurance.services.config_plan import Change
+from tonsurance.services.config_plan import Change, is_note, note_name
+
+_WHOLE_LIMIT = 2**63
+"""Whole numbers from here on are refused, so one that is stored was a float."""
 
 
 class UnknownVersion(InputError):
@@ -128,12 +131,53 @@ def hash_stored(stored: StoredVersion) -> str:
 
 
 def compare_values(old: Mapping[Key, object], new: Mapping[Key, object]) -> tuple[Change, ...]:
-    """What differs, by name."""
+    """Which parameters differ, by name."""
     return tuple(
         Change(*name, _action(name, old, new), old.get(name), new.get(name))
         for name in sorted(old.keys() | new.keys())
-        if name not in old or name not in new or not same_json(old[name], new[name])
+        if not is_note(name) and (name not in old or name not in new or not same_json(old[name], new[name]))
     )
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Type and description of a parameter that people added."""
+
+    value_type: str
+    description: str | None = None
+
+
+def read_note(name: Key, values: Mapping[Key, object], row: StoredParameter | None) -> Note:
+    """What a parameter is that people added: as the version says; of a version that does not say it yet, as it is
+    stored now, else as the value looks."""
+    told = values.get(note_name(name))
+    if told is not None:
+        return msgspec.convert(told, Note)
+    if row is not None and row.custom and _fits(row.value_type, values.get(name)):
+        return Note(row.value_type, row.description)
+    return Note(_kind_of(values.get(name)))
+
+
+def _fits(kind: str, value: object) -> bool:
+    parameter = Parameter(category="", key="", kind=Kind(kind), default=None, unit="", meaning="")
+    return not parse_value(parameter, value)[1]
+
+
+def _kind_of(value: object) -> str:
+    """The type a value looks like. What does not fit 64 bits was no whole number."""
+    kinds = {bool: "bool", int: "int", float: "float", str: "string"}
+    kind = kinds.get(type(value), "json")
+    return "float" if kind == "int" and not _fits(kind, value) else kind
+
+
+def refit_value(kind: str, value: object) -> object:
+    """A stored value in its type again: the database writes large floats as whole numbers."""
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, dict):
+        return {name: refit_value("json", inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [refit_value("json", inner) for inner in value]
+    return float(value) if isinstance(value, int) and abs(value) >= _WHOLE_LIMIT else value
 
 
 def same_json(one: object, other: object) -> bool:
@@ -151,9 +195,10 @@ def describe_parameters(
 ) -> tuple[ParameterRow, ...]:
     """All parameters by name, or those of a category: what is declared, and what people added."""
     rows = {(row.category, row.key): row for row in stored}
-    names = sorted({parameter.name for parameter in PARAMETERS} | rows.keys() | values.keys())
+    held = {name for name in values if not is_note(name)}
+    names = sorted({parameter.name for parameter in PARAMETERS} | rows.keys() | held)
     return tuple(
-        _describe(name, REGISTRY.get(name), rows.get(name), values)
+        describe_parameter(name, REGISTRY.get(name), rows.get(name), values)
         for name in names
         if category is None or name[0] == category
     )
@@ -182,17 +227,32 @@ def show_audit(row: StoredAudit) -> AuditRow:
     return AuditRow(**fields)
 
 
+def describe_derived(name: Key, params: Params) -> ParameterRow:
+    """A name that is made of others: all of a tranche as JSON."""
+    made = Parameter(
+        category=name[0],
+        key=name[1],
+        kind=Kind.JSON,
+        default=None,
+        unit="",
+        meaning="Made of the tranche's other parameters; read only.",
+    )
+    row = describe_parameter(name, made, None, {name: thaw(params.value(*name))})
+    return msgspec.structs.replace(row, version=params.version)
+
+
 def _action(name: Key, old: Mapping[Key, object], new: Mapping[Key, object]) -> str:
     if name not in old:
         return "create"
     return "set" if name in new else "delete"
 
 
-def _describe(
+def describe_parameter(
     name: Key, parameter: Parameter | None, row: StoredParameter | None, values: Mapping[Key, object]
 ) -> ParameterRow:
+    """One parameter for people."""
     return ParameterRow(
-        id=None if row is None else row.id,
+        id=None if row is None else row.id or None,
         category=name[0],
         key=name[1],
         value_type=_kind(parameter, row),

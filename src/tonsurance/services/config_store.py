@@ -11,11 +11,12 @@ import msgspec
 from tonsurance import metrics
 from tonsurance.core.errors import InputError, UsageError
 from tonsurance.core.parameters.declaration import Key, Problem
-from tonsurance.core.parameters.registry import REGISTRY
-from tonsurance.core.params import Params, build_params
+from tonsurance.core.parameters.registry import REGISTRY, UnknownParameter
+from tonsurance.core.params import DERIVED_NAMES, Params, build_params
 from tonsurance.db import config
 from tonsurance.db.config import Head, StoredVersion
 from tonsurance.db.pool import Connection, acquire
+from tonsurance.services.config_past import describe_past
 from tonsurance.services.config_plan import (
     Actor,
     CageExceeded,
@@ -32,6 +33,7 @@ from tonsurance.services.config_plan import (
     draft_edits,
     is_name,
 )
+from tonsurance.services.config_rollback import make_rollback_edits, newest_values, noted_values
 from tonsurance.services.config_rows import (
     AuditRow,
     ConfigDamaged,
@@ -40,7 +42,7 @@ from tonsurance.services.config_rows import (
     VersionRow,
     build_version,
     compare_values,
-    default_values,
+    describe_derived,
     describe_parameters,
     read_values,
     show_audit,
@@ -135,7 +137,7 @@ class ConfigStore:
             candidate=candidate,
             changes=draft.changes,
             problems=draft.problems,
-            refusal=draft.refusals[0] if draft.refusals else None,
+            refusal=draft.refusal,
         )
 
     async def apply(
@@ -180,12 +182,18 @@ class ConfigStore:
         async with self._writing() as (conn, head):
             if expected_version is not None and expected_version != head.version:
                 raise ConfigConflict(f"The newest version is {head.version}, not {expected_version}.")
-            return await self._apply(conn, head, await _rollback_edits(conn, version), (actor, reason, terms), inside)
+            return await self._apply(
+                conn,
+                head,
+                await make_rollback_edits(conn, (await _find_version(conn, version)).values),
+                (actor, reason, terms),
+                inside,
+            )
 
     async def rollback_edits(self, version: int) -> tuple[Edit, ...]:
         """The edits that a rollback would make now, for `plan` and `apply` with kind="rollback"."""
         async with self._reading() as conn:
-            return await _rollback_edits(conn, version)
+            return await make_rollback_edits(conn, (await _find_version(conn, version)).values)
 
     async def record_dry_run(self, edits: Sequence[Edit], *, actor: Actor, reason: str) -> None:
         """Note in the audit log that somebody tried these edits."""
@@ -198,7 +206,29 @@ class ConfigStore:
         """All parameters by name, or those of one category: declared ones and those people added."""
         async with self._reading() as conn:
             stored = await config.select_parameters(conn)
-            return describe_parameters(stored, await _newest_values(conn), category)
+            return describe_parameters(stored, await newest_values(conn), category)
+
+    async def list_past(self, time: datetime, category: str | None = None) -> tuple[ParameterRow, ...]:
+        """What `list_parameters` would have given at a time. Raises UnknownVersion before the first version."""
+        async with self._reading() as conn:
+            stored = await _find_as_of(conn, time)
+            build_version(stored)
+            return await describe_past(conn, stored, category)
+
+    async def find(self, category: str, key: str, *, as_of: datetime | None = None) -> ParameterRow:
+        """One parameter, also one that is made of others, now or as it was at a time.
+
+        Raises UnknownParameter, and UnknownVersion for a time before the first version.
+        """
+        name = (category, key)
+        if name in DERIVED_NAMES:
+            return describe_derived(name, await (self.read() if as_of is None else self.as_of(as_of)))
+        rows = await (self.list_parameters(category) if as_of is None else self.list_past(as_of, category))
+        found = [row for row in rows if row.key == key]
+        if not found:
+            when = "" if as_of is None else f" at {as_of.isoformat()}"
+            raise UnknownParameter(f"There is no parameter {category[:64]}/{key[:128]}{when}.")
+        return found[0]
 
     async def versions(self, *, before: int | None = None, limit: int = 50) -> tuple[VersionRow, ...]:
         """A page of versions without their values, newest first."""
@@ -220,10 +250,7 @@ class ConfigStore:
     async def as_of(self, time: datetime) -> Params:
         """The version that held at a time. Raises UnknownVersion before the first one."""
         async with self._reading() as conn:
-            stored = await config.select_as_of(conn, time)
-        if stored is None:
-            raise UnknownVersion(f"No version was stored at {time.isoformat()}: the defaults held.")
-        return build_version(stored)
+            return build_version(await _find_as_of(conn, time))
 
     async def audit(
         self, *, limit: int = 50, category: str | None = None, key: str | None = None, before: int | None = None
@@ -264,8 +291,8 @@ class ConfigStore:
             head = await write_seed(conn, head, build_version(None), tuple(sorted(REGISTRY)), Actor("seed", "system"))
         standing = await _read_standing(conn, head, edits)
         draft = draft_edits(edits, standing, terms)
-        if draft.refusals:
-            raise draft.refusals[0]
+        if draft.refusal is not None:
+            raise draft.refusal
         written = await _build(conn, draft, head.version + 1)
         await write_version(conn, head, written, (actor, reason, terms))
         applied = Applied(written.params.version, written.params, written.changes)
@@ -302,13 +329,7 @@ async def _read_standing(conn: Connection, head: Head, edits: tuple[Edit, ...]) 
         )
         for row in rows
     }
-    return Standing(max(1, head.version), await _newest_values(conn), known)
-
-
-async def _newest_values(conn: Connection) -> dict[Key, object]:
-    """The values that hold, plain JSON; not checked, so that broken ones can be seen and mended."""
-    newest = await config.select_newest(conn)
-    return default_values() | ({} if newest is None else read_values(newest.values))
+    return Standing(max(1, head.version), await noted_values(conn), known)
 
 
 async def _build(conn: Connection, draft: Draft, version: int) -> Written:
@@ -326,28 +347,11 @@ async def _find_version(conn: Connection, version: int) -> StoredVersion:
     return found
 
 
-async def _rollback_edits(conn: Connection, version: int) -> tuple[Edit, ...]:
-    wanted = read_values((await _find_version(conn, version)).values)
-    return tuple(
-        _edit_of(change) for change in compare_values(await _newest_values(conn), wanted) if not _stays(change)
-    )
-
-
-def _stays(change: Change) -> bool:
-    """Whether a rollback leaves it: a contract enforces it, or it was declared after that version."""
-    parameter = REGISTRY.get(change.name)
-    return parameter is not None and (parameter.chain_owned or change.action == "delete")
-
-
-def _edit_of(change: Change) -> Edit:
-    action = change.action if change.name not in REGISTRY else "set"
-    return Edit(change.category, change.key, action, change.new, kind=_kind_of(change.new))  # type: ignore[arg-type]
-
-
-def _kind_of(value: object) -> str:
-    """The type a value was stored with."""
-    kinds = {bool: "bool", int: "int", float: "float", str: "string"}
-    return kinds.get(type(value), "json")
+async def _find_as_of(conn: Connection, time: datetime) -> StoredVersion:
+    found = await config.select_as_of(conn, time)
+    if found is None:
+        raise UnknownVersion(f"No version was stored at {time.isoformat()}: the defaults held.")
+    return found
 
 
 def _page(limit: int) -> int:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from tonsurance.core.datasets import DATASETS, DEPEGS, SCENARIOS, content_of
-from tonsurance.db import config, datasets
-from tonsurance.db.config import Head, StoredAudit, StoredVersion
+from tonsurance.core.parameters.declaration import Key
+from tonsurance.core.parameters.registry import REGISTRY
+from tonsurance.db import admin, config, datasets
+from tonsurance.db.admin import UserRow
+from tonsurance.db.config import Head, StoredAudit, StoredParameter, StoredVersion
+from tonsurance.db.datasets import EntryRow
 from tonsurance.db.pool import Connection
 from tonsurance.services.config_chain import GENESIS, hash_row
+from tonsurance.services.config_past import Writing, read_seeds
+from tonsurance.services.config_plan import is_note, note_name, write_note
 from tonsurance.services.config_rows import hash_stored, read_values, same_json_text
+from tonsurance.services.config_writes import USERS, user_content
+from tonsurance.services.dataset_provenance import Provenance, trace_entries
 
 MAX_FAULTS = 100
 _PAGE = 1_000
@@ -46,6 +54,13 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
         return not self.faults
 
 
+class _Log(msgspec.Struct, frozen=True):
+    """What the audit log says: of the making of every version, and of the last writing of every name."""
+
+    made: dict[int, _Made]
+    written: dict[Key, StoredAudit]
+
+
 class _Made(msgspec.Struct, frozen=True):
     """What the audit log says about the making of a version."""
 
@@ -60,15 +75,16 @@ async def verify_all(conn: Connection) -> AuditReport:
     """Walk everything in the caller's transaction, which shows one consistent state."""
     head = await config.select_head(conn)
     faults: list[AuditFault] = []
-    made: dict[int, _Made] = {}
-    rows = await _walk_audit(conn, head, faults, made)
-    versions = await _walk_versions(conn, head, faults, made)
-    faults += await _compare_parameters(conn)
+    log = _Log({}, {})
+    rows = await _walk_audit(conn, head, faults, log)
+    versions = await _walk_versions(conn, head, faults, log.made)
+    faults += await _compare_parameters(conn, log.written)
     faults += await _compare_datasets(conn)
+    faults += await _compare_users(conn, log.written)
     return AuditReport(audit_rows=rows, versions=versions, head=head.audit_hash, faults=tuple(faults[:MAX_FAULTS]))
 
 
-async def _walk_audit(conn: Connection, head: Head, faults: list[AuditFault], made: dict[int, _Made]) -> int:
+async def _walk_audit(conn: Connection, head: Head, faults: list[AuditFault], log: _Log) -> int:
     last, previous, count = 0, GENESIS, 0
     while page := await config.select_audit_after(conn, last, _PAGE):
         for row in page:
@@ -77,7 +93,8 @@ async def _walk_audit(conn: Connection, head: Head, faults: list[AuditFault], ma
                     AuditFault("config_audit_log", str(row.id), what) for what in _check_row(row, last, previous)
                 )
             if not row.dry_run:
-                made.setdefault(row.version, _made_by(row))
+                log.made.setdefault(row.version, _made_by(row))
+                log.written[row.category, row.key] = row
             last, previous, count = row.id, row.hash, count + 1
     if (last, previous) != (head.audit_id, head.audit_hash):
         faults.append(AuditFault("config_audit_log", str(head.audit_id), f"the log should end here; it ends at {last}"))
@@ -125,31 +142,51 @@ def _check_version(row: StoredVersion, last: int, made: _Made | None) -> Iterato
         yield "the audit log tells otherwise of its hash, author, reason, kind or time"
 
 
-async def _compare_parameters(conn: Connection) -> list[AuditFault]:
-    """The rows people look at against the version that holds."""
+async def _compare_parameters(conn: Connection, written: Mapping[Key, StoredAudit]) -> list[AuditFault]:
+    """The rows people look at against the version that holds and what the audit log says of them."""
     newest = await config.select_newest(conn)
     values = {} if newest is None else read_values(newest.values)
-    stored = {(row.category, row.key): row.value_data for row in await config.select_parameters(conn)}
+    seeds = read_seeds(await config.select_seeds(conn, _ALL if newest is None else newest.version))
+    stored = {(row.category, row.key): row for row in await config.select_parameters(conn)}
+    names = stored.keys() | {name for name in values if not is_note(name)}
     return [
         AuditFault("config_parameters", "/".join(name), what)
-        for name in sorted(stored.keys() | values.keys())
-        if (what := _compare(stored.get(name), name in values, values.get(name))) is not None
+        for name in sorted(names)
+        for what in _check_parameter(stored.get(name), name, values, _writings(written.get(name), seeds.get(name)))
     ]
 
 
-def _compare(stored: str | None, is_held: bool, held: object) -> str | None:
-    if stored is None:
-        return "is missing; the newest version has it"
-    if not is_held:
-        return "is not in the newest version"
-    return None if same_json_text(stored, held) else "is not what the newest version says"
+def _writings(told: StoredAudit | None, seeded: tuple[Writing, ...] | None) -> tuple[Writing, ...]:
+    """What a row may say of its last writing: as its audit row does; without one, as one that stored all defaults."""
+    return (seeded or ()) if told is None else (Writing(told.version, told.changed_at, told.changed_by),)
+
+
+def _check_parameter(
+    row: StoredParameter | None, name: Key, values: Mapping[Key, object], writings: tuple[Writing, ...]
+) -> Iterator[str]:
+    if row is None:
+        yield "is missing; the newest version has it"
+        return
+    if name not in values:
+        yield "is not in the newest version"
+        return
+    if not same_json_text(row.value_data, values[name]):
+        yield "is not what the newest version says"
+    if (row.version, row.last_updated_at, row.updated_by) not in {(w.version, w.time, w.by) for w in writings}:
+        yield "the audit log tells otherwise of its version, time or person"
+    note, declared = values.get(note_name(name)), REGISTRY.get(name)
+    if note is not None and (not row.custom or note != write_note(row.value_type, row.description)):
+        yield "its type or description is not what the newest version says"
+    if declared is not None and not row.custom and row.value_type != declared.kind:
+        yield f"its type is not {declared.kind}"
 
 
 async def _compare_datasets(conn: Connection) -> list[AuditFault]:
     """Entries of the data sets against what the audit log says was written last."""
     written = await datasets.select_last_written(conn, DATASETS)
+    people = trace_entries(await datasets.select_written(conn, DATASETS))
     stored = {
-        (dataset, row.entry.key): content_of(row.entry)
+        (dataset, row.entry.key): row
         for dataset, rows in (
             (DEPEGS, await datasets.select_depegs(conn, asset=None, verified=None, before=None, limit=_ALL)),
             (SCENARIOS, await datasets.select_scenarios(conn, enabled=None, before=None, limit=_ALL)),
@@ -159,13 +196,40 @@ async def _compare_datasets(conn: Connection) -> list[AuditFault]:
     return [
         AuditFault(name[0], name[1], what)
         for name in sorted(stored.keys() | written.keys())
-        if (what := _compare_entry(stored.get(name), written.get(name))) is not None
+        for what in _check_entry(stored.get(name), written.get(name), people.get(name))
     ]
 
 
-def _compare_entry(stored: dict[str, object] | None, written: str | None) -> str | None:
+def _check_entry(row: EntryRow | None, written: str | None, people: Provenance | None) -> Iterator[str]:
+    if row is None:
+        if written is not None:
+            yield "is gone; the audit log has it"
+        return
     if written is None:
-        return None if stored is None else "no audit row tells of it"
-    if stored is None:
+        yield "no audit row tells of it"
+        return
+    if not same_json_text(written, content_of(row.entry)):
+        yield "is not what the audit log says was written last"
+    told = None if people is None else (people.entered_by, people.verified_by, people.version)
+    if told != (row.entered_by, row.verified_by, row.version):
+        yield "the audit log tells otherwise of who entered or verified it, or of its version"
+
+
+async def _compare_users(conn: Connection, written: Mapping[Key, StoredAudit]) -> list[AuditFault]:
+    """People of the admin API against what the audit log says was written last about each."""
+    stored = {row.sub: row for row in await admin.select_users(conn)}
+    told = {key: row for (category, key), row in written.items() if category == USERS}
+    return [
+        AuditFault(USERS, sub, what)
+        for sub in sorted(stored.keys() | told.keys())
+        if (what := _check_user(stored.get(sub), told.get(sub))) is not None
+    ]
+
+
+def _check_user(row: UserRow | None, told: StoredAudit | None) -> str | None:
+    if row is None:
         return "is gone; the audit log has it"
-    return None if same_json_text(written, stored) else "is not what the audit log says was written last"
+    if told is None or told.new_value is None:
+        return "no audit row tells of it"
+    as_told = same_json_text(told.new_value, user_content(row)) and told.changed_by == row.changed_by
+    return None if as_told else "is not what the audit log says was written last"

@@ -12,7 +12,8 @@ from tonsurance.core.errors import UsageError
 from tonsurance.core.parameters.declaration import MAX_TEXT, Key, Parameter, thaw
 from tonsurance.core.parameters.registry import REGISTRY
 from tonsurance.core.params import Params
-from tonsurance.db import config
+from tonsurance.db import admin, config
+from tonsurance.db.admin import UserRow
 from tonsurance.db.config import Head, StoredParameter, StoredVersion
 from tonsurance.db.pool import Connection
 from tonsurance.services.config_chain import AuditDraft, chain_rows
@@ -21,6 +22,8 @@ from tonsurance.services.config_rows import write_values
 
 ALL = "all"
 """Category and key of an audit row about the whole configuration."""
+USERS = "admin_users"
+"""Category of audit rows about people of the admin API: their table."""
 MAX_EDITS = 1_000
 MAX_NAME = 100
 
@@ -92,14 +95,37 @@ async def write_dry_run(
     conn: Connection, head: Head, standing: Standing, edits: Sequence[Edit], wish: tuple[Actor, str]
 ) -> None:
     """Note that these edits were tried; values that cannot be stored are noted as such."""
-    newest = await config.select_newest(conn)
-    version_hash = "" if newest is None else newest.hash
     tried = [edit for edit in edits if is_name(edit.name)]
     changes = [
         Change(edit.category, edit.key, edit.action, standing.values.get(edit.name), _tried_value(edit.value))
         for edit in tried
     ]
-    await chain_changes(conn, head, head.version, version_hash, changes, (*wish, Terms()), dry_run=True)
+    await audit_beside(conn, head, changes, (*wish, Terms()), dry_run=True)
+
+
+def user_content(row: UserRow) -> dict[str, object]:
+    """A person of the admin API, the way they stand in the audit log."""
+    return {"role": row.role, "enabled": row.enabled}
+
+
+async def write_user(conn: Connection, head: Head, sub: str, role: str, enabled: bool, actor: Actor) -> UserRow:
+    """Write down a person, with its audit row in the one chain."""
+    old = await admin.select_user(conn, sub)
+    row = await admin.upsert_user(conn, sub=sub, role=role, enabled=enabled, by=actor.sub)
+    before = None if old is None else user_content(old)
+    change = Change(USERS, row.sub, "create" if old is None else "set", before, user_content(row))
+    await audit_beside(conn, head, [change], (actor, "", Terms(kind="user")), dry_run=False)
+    return row
+
+
+async def audit_beside(
+    conn: Connection, head: Head, changes: Sequence[Change], wish: tuple[Actor, str, Terms], *, dry_run: bool
+) -> Head:
+    """Audit rows in the one chain of what makes no version of the parameters."""
+    newest = await config.select_newest(conn)
+    return await chain_changes(
+        conn, head, head.version, "" if newest is None else newest.hash, changes, wish, dry_run=dry_run
+    )
 
 
 async def _insert_version(conn: Connection, head: Head, written: Written, wish: tuple[Actor, str, Terms]) -> None:

@@ -20,7 +20,8 @@ from tonsurance.db.pool import Connection, acquire
 from tonsurance.services.admin_limits import Forbidden
 from tonsurance.services.admin_tokens import Role
 from tonsurance.services.config_plan import Actor, Change, ConfigConflict, Refused, Terms
-from tonsurance.services.config_writes import chain_changes, check_request
+from tonsurance.services.config_writes import audit_beside, check_request
+from tonsurance.services.dataset_provenance import trace_entries
 from tonsurance.services.lazy_pool import LazyPool
 
 MAX_PAGE = 500
@@ -73,7 +74,8 @@ class Window(msgspec.Struct, frozen=True):
 class Datasets:
     """Every method is one transaction and raises DatabaseUnavailable when the database cannot be reached.
 
-    `approvals`: whoever entered a depeg cannot verify it.
+    `approvals`: whoever wrote what a depeg says cannot verify it. What is verified counts, so that it is changed and
+    taken out by approvers alone.
     """
 
     def __init__(self, pool: LazyPool, *, approvals: bool) -> None:
@@ -134,11 +136,13 @@ class Datasets:
     async def delete(
         self, dataset: str, number: int, *, actor: Actor, reason: str, expected_version: int | None = None
     ) -> EntryRow:
-        """Take an entry out; a seeded one does not come back. Raises UnknownEntry, ConfigConflict."""
+        """Take an entry out; a seeded one does not come back. Raises UnknownEntry, ConfigConflict, and Forbidden when
+        it is verified and the actor no approver."""
         check_request((), actor, reason)
         async with self._writing() as (conn, head):
             row = await _find(conn, dataset, number)
             _check_version(row, expected_version)
+            _check_right(row.entry, actor)
             await datasets.delete_entry(conn, dataset, number)
             await _audit(conn, head, [_change(dataset, "delete", row.entry, None)], actor, reason)
         return row
@@ -177,7 +181,7 @@ class Datasets:
 
     async def _create(self, conn: Connection, head: Head, entry: Entry, actor: Actor, reason: str) -> EntryRow:
         _check_entry(entry, head.now)
-        verified_by = self._check_verified(entry, None, actor)
+        verified_by = await self._check_verified(conn, entry, None, actor)
         number = await datasets.insert_entry(conn, entry, by=actor.sub, verified_by=verified_by)
         if number is None:
             raise EntryExists(f"There is an entry {entry.key} already.")
@@ -192,7 +196,9 @@ class Datasets:
         row = await _find(conn, dataset, number)
         _check_version(row, expected_version)
         _check_entry(entry, head.now)
-        verified_by = self._check_verified(entry, row, actor)
+        if entry != row.entry:
+            _check_right(row.entry, actor)
+        verified_by = await self._check_verified(conn, entry, row, actor)
         if not await datasets.update_entry(conn, number, entry, verified_by=verified_by):
             raise EntryExists(f"There is an entry {entry.key} already.")
         changes = [_change(dataset, "set", row.entry, entry)]
@@ -201,17 +207,17 @@ class Datasets:
         await _audit(conn, head, changes, actor, reason)
         return await _find(conn, dataset, number)
 
-    def _check_verified(self, entry: Entry, row: EntryRow | None, actor: Actor) -> str | None:
-        """Who vouches for the entry from now on; None: nobody. Another content has to be checked anew."""
+    async def _check_verified(self, conn: Connection, entry: Entry, row: EntryRow | None, actor: Actor) -> str | None:
+        """Who vouches for the entry from now on; None: nobody. Another content has to be checked anew, by somebody who
+        wrote none of it."""
         if not (isinstance(entry, Depeg) and entry.verified):
             return None
-        if row is not None and msgspec.structs.replace(entry, verified=True) == row.entry:
+        if row is not None and entry == row.entry:
             return row.verified_by
         if not Role(actor.role).includes(Role.APPROVER):
             raise Forbidden("An entry is verified by an approver.")
-        author = actor.sub if row is None else row.entered_by
-        if self._approvals and author.casefold() == actor.sub.casefold():
-            raise Forbidden("Nobody verifies what they entered themselves.")
+        if self._approvals and (_is_rewritten(entry, row) or await _is_author(conn, row, actor)):
+            raise Forbidden("Nobody verifies what they entered or changed themselves.")
         return actor.sub
 
     async def _try(self, work: _Work, entry: Entry, before: Entry | None, actor: Actor, reason: str) -> EntryTrial:
@@ -267,6 +273,28 @@ async def _find(conn: Connection, dataset: str, number: int) -> EntryRow:
     return found
 
 
+def _is_rewritten(entry: Depeg, row: EntryRow | None) -> bool:
+    """Whether the content is not what is stored, apart from being verified: its author is then the one who sends it."""
+    stored = None if row is None else row.entry
+    return not isinstance(stored, Depeg) or msgspec.structs.replace(stored, verified=True) != entry
+
+
+async def _is_author(conn: Connection, row: EntryRow | None, actor: Actor) -> bool:
+    """Whether the actor wrote any of what nobody has checked yet; without a trace of it, whoever entered it did."""
+    if row is None:
+        return True
+    found = trace_entries(await datasets.select_written(conn, (DEPEGS,))).get((DEPEGS, _name(row.entry)))
+    if found is None:
+        return row.entered_by.casefold() == actor.sub.casefold()
+    return found.is_author(actor.sub)
+
+
+def _check_right(stored: Entry, actor: Actor) -> None:
+    """What is verified counts, and stops counting only by somebody who could have verified it."""
+    if isinstance(stored, Depeg) and stored.verified and not Role(actor.role).includes(Role.APPROVER):
+        raise Forbidden("A verified entry is changed or taken out by an approver.")
+
+
 async def _seed(conn: Connection, head: Head, dataset: str, entries: Sequence[Entry]) -> Head:
     """Store these entries unless one of their names is there already, and remember all of them."""
     stored = [
@@ -282,10 +310,7 @@ async def _audit(
     conn: Connection, head: Head, changes: Sequence[Change], actor: Actor, reason: str, *, dry_run: bool = False
 ) -> Head:
     """Rows in the one audit chain; no version of the parameters is made."""
-    newest = await config.select_newest(conn)
-    version_hash = "" if newest is None else newest.hash
-    wish = (actor, reason, Terms(kind=KIND))
-    return await chain_changes(conn, head, head.version, version_hash, changes, wish, dry_run=dry_run)
+    return await audit_beside(conn, head, changes, (actor, reason, Terms(kind=KIND)), dry_run=dry_run)
 
 
 def _change(dataset: str, action: str, old: Entry | None, new: Entry | None) -> Change:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import httpx
 import msgspec
 
+from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.errors import InputError
-from tonsurance.core.limits import TrancheRoom, coverage_cap_nano, read_rules, tranche_capacity
+from tonsurance.core.limits import TrancheRoom, coverage_cap_nano, find_tight_caps, read_rules, tranche_capacity
 from tonsurance.core.parameters.registry import REGISTRY
 from tonsurance.core.params import Params
 from tonsurance.core.tranches import current_apy_percent, utilization
@@ -38,7 +39,8 @@ QUIET_S = 60.0
 REFLECTED_S = 5.0
 LEAST_FREE_BYTES = 1 << 30
 VERSIONS_BEHIND = 50
-LEAST_READS, LEAST_HIT_RATE = 50, 0.9
+READS, LEAST_HIT_RATE = 50, 0.9
+LEAST_SHARE = 0.01  # of the tranches' room: a cap that leaves less is taken for a slip
 _SAME_APY = 1e-9
 
 
@@ -260,38 +262,43 @@ async def check_api(examination: Examination) -> Diagnosis | None:
 
 
 async def check_cache(examination: Examination) -> Diagnosis | None:
-    """Cache always misses: whether the API answers from memory."""
-    figures = await _read_metrics(examination)
-    if figures is None:
+    """Cache always misses: whether the API answers reads from memory now, whatever it did since its start."""
+    before = await _read_metrics(examination)
+    if before is None:
         return None
-    hits, misses = (
-        figures.get("tonsurance_tranche_cache_hits", 0.0),
-        figures.get("tonsurance_tranche_cache_misses", 0.0),
-    )
+    for _ in range(READS):
+        await _get(examination, f"/api/v1/utilization/{TRANCHE_IDS[0]}")
+    after = await _read_metrics(examination) or {}
+    names = ("tonsurance_tranche_cache_hits", "tonsurance_tranche_cache_misses")
+    hits, misses = (after.get(name, 0.0) - before.get(name, 0.0) for name in names)
     asked = hits + misses
-    if asked < LEAST_READS:
-        return well("tranche cache", f"{asked:.0f} reads so far, too few to judge")
+    if asked <= 0:
+        return well("tranche cache", "the API counted no read: it was started anew, or limits this address")
     if hits / asked < LEAST_HIT_RATE:
         return ill(
             "tranche cache",
-            f"{hits / asked:.0%} of {asked:.0f} reads found fresh figures",
+            f"{hits / asked:.0%} of {asked:.0f} reads found fresh figures just now",
             "The API cannot keep its figures fresh: look at its database connection and at `live feed` in its log.",
         )
     return well("tranche cache", f"{hits / asked:.1%} of {asked:.0f} reads from memory")
 
 
 async def check_capacity(examination: Examination) -> Diagnosis | None:
-    """Capacity too tight: tranches that refuse cover below the cap of the vault contract, and what takes their room."""
+    """Capacity too tight: tranches that refuse cover below the cap of the vault contract, and what takes their room;
+    and configured caps that leave next to nothing of what the tranches have."""
     assert examination.conn is not None
     params = build_version(await select_newest(examination.conn))
+    rules = read_rules(params)
     held = await select_held(examination.conn)
     tight = []
+    vaults: dict[str, list[TrancheRoom]] = {}
     for row in await select_tranches(examination.conn):
         taken = held.get((row.vault_id, row.tranche_id), 0)
         room = TrancheRoom(
             tranche_id=row.tranche_id, capital_nano=row.total_capital_nanoton, coverage_nano=row.coverage_sold_nanoton
         )
-        free = tranche_capacity(room, read_rules(params))
+        vaults.setdefault(row.vault_id, []).append(room)
+        free = tranche_capacity(room, rules)
         capped = coverage_cap_nano(room.capital_nano, params.thresholds.max_utilization) - room.coverage_nano
         if capped <= 0:
             continue  # full, or empty: refusing is right
@@ -301,14 +308,19 @@ async def check_capacity(examination: Examination) -> Diagnosis | None:
             )
         elif taken >= free.available_nano:
             tight.append(f"{row.tranche_id}: reservations hold all of its {free.available_nano} nanoTON")
+    for vault_id, rooms in vaults.items():
+        caps = find_tight_caps(rooms, rules, LEAST_SHARE)
+        tight += [f"risk/{cap} leaves a policy of {most} nanoTON in {vault_id}" for cap, most in caps.items()]
     if tight:
         return ill(
             "capacity",
             "; ".join(tight),
             "Reservations end within minutes, or are released; min_collateralization refuses only while "
-            "risk/enforce_min_collateralization is on. GET /api/v1/tranche/{id}/capacity lists every limit.",
+            "risk/enforce_min_collateralization is on; a cap far below the tranches' room is raised with "
+            "`tonsurance config set`. "
+            "GET /api/v1/tranche/{id}/capacity and /api/v1/capacity/policy list every limit.",
         )
-    return well("capacity", "no tranche refuses cover before the vault contract would")
+    return well("capacity", "no tranche refuses cover before the vault contract would, and no cap is far below them")
 
 
 async def check_home(examination: Examination) -> Diagnosis | None:
@@ -340,15 +352,19 @@ _SAMPLE = re.compile(r"^(tonsurance_\w+) ([0-9.e+-]+)$", re.MULTILINE)
 
 async def _read_metrics(examination: Examination) -> dict[str, float] | None:
     """The API's figures without labels; None when no API is known."""
-    url = examination.patient.api_url
-    if url is None:
+    if examination.patient.api_url is None:
         return None
+    answer = await _get(examination, "/metrics")
+    return {name: float(value) for name, value in _SAMPLE.findall(answer.text)}
+
+
+async def _get(examination: Examination, path: str) -> httpx.Response:
     try:
-        answer = await examination.http.get(f"{url}/metrics")
+        answer = await examination.http.get(f"{examination.patient.api_url}{path}")
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        raise InputError(f"The API's /metrics does not answer ({type(error).__name__}).") from error
-    return {name: float(value) for name, value in _SAMPLE.findall(answer.text)}
+        raise InputError(f"The API's {path} does not answer ({type(error).__name__}).") from error
+    return answer
 
 
 CHECKS: tuple[Check, ...] = (

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from tonsurance import log
-from tonsurance.core.errors import DatabaseUnavailable, TonsuranceError
+from tonsurance.core.errors import DatabaseUnavailable, DependencyError, MigrationError, TonsuranceError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -24,9 +24,10 @@ logger = log.get("group_commit")
 class GroupCommit(Generic[Job, Result]):
     """Does jobs of any number of submitters, in the order they came, by one task.
 
-    `post` does a group and gives each job's result or its error, in order; when it raises, the whole group has failed
-    with that. Jobs weighing at most `most` together (plus the last one's weight) go into one group, and `queue_size`
-    wait; further submitters wait for room.
+    `post` does a group and gives each job's result or its error, in order; when it raises, nothing of the group was
+    done. An outage is then every job's error; anything else is about somebody's data, and each job is done for itself,
+    so that one bad job is nobody else's error. Jobs weighing at most `most` together (plus the last one's weight) go
+    into one group, and `queue_size` wait; further submitters wait for room.
     """
 
     def __init__(
@@ -110,6 +111,10 @@ class GroupCommit(Generic[Job, Result]):
             results = await self._post([waiting.job for waiting in group])
         except TonsuranceError as error:
             logger.warning("group_failed", group=self._name, jobs=len(group), code=error.code, error=error.message)
+            if len(group) > 1 and not isinstance(error, DependencyError | MigrationError):
+                for waiting in group:
+                    await self._do([waiting])
+                return
             results = [error] * len(group)
         for waiting, result in zip(group, results, strict=True):
             waiting.settle(result)

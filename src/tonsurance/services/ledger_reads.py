@@ -69,7 +69,7 @@ class PostgresLedgerReader:
             syncs = await events.select_sync_states(conn)
             newest = await events.select_events(conn, limit=1, newest_first=True)
             sources = await direct.select_vaults(conn)
-            held = await reservations.select_held(conn)
+            held, held_for_s = await reservations.select_held_until(conn)
             paid = await yield_reads.read_yields(conn, rows, self._window_days(), time.time())
             if self._shared is not None and self._system is None:
                 self._system = await tranches.select_system(conn)
@@ -85,6 +85,7 @@ class PostgresLedgerReader:
             contracts=tuple(sync_of(sync) for sync in syncs),
             last_event_id=newest[0].event_id if newest else 0,
             direct_vaults=tuple(vault_id for vault_id, source in sources.items() if source == "direct"),
+            held_for_s=held_for_s,
         )
 
     async def _ask_shared(self) -> tuple[int, tuple[tranches.TrancheRow, ...]] | None:

@@ -6,6 +6,7 @@ No timer is involved: alone, a batch is posted at once; under load, the group gr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -29,6 +30,8 @@ __all__ = ["LedgerWriter", "Posted"]
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 _CLOSE_TIMEOUT_S = 20.0
+LIVE_S = 300.0
+"""A block older than this when its events are posted was read up, not followed."""
 
 logger = log.get("ledger_writer")
 
@@ -56,6 +59,15 @@ class LedgerWriter:
     def start(self) -> None:
         """Start posting. Connects with the first batch, so a database that is down is its submitter's error."""
         self._group.start()
+
+    async def take(self) -> None:
+        """Become the writer now, not with the first batch. Raises WriterFenced while another one is, and
+        DatabaseUnavailable. Only before the first batch: nothing else may use the connection."""
+        try:
+            await self._connected()
+        except TonsuranceError as error:
+            self._note_failure(error)
+            raise
 
     async def submit(self, batch: ContractBatch) -> Posted:
         """Post a batch; returns when it is durable.
@@ -152,7 +164,18 @@ def _is_about_data(error: TonsuranceError) -> bool:
     return isinstance(error, LedgerError) and not isinstance(error, WriterFenced)
 
 
+def _observe_latency(batches: Sequence[ContractBatch]) -> None:
+    """How long the newest block of each batch took to get here. What is read up later, and the blocks of a local chain
+    whose clock is ahead, tell nothing about it."""
+    for batch in batches:
+        if batch.transactions and batch.transactions[-1].events:
+            age_s = time.time() - batch.transactions[-1].block_time
+            if 0 <= age_s <= LIVE_S:
+                metrics.BLOCK_TO_LEDGER_SECONDS.observe(age_s)
+
+
 def _observe(batches: Sequence[ContractBatch], posted: Sequence[Posted]) -> None:
+    _observe_latency(batches)
     metrics.LEDGER_BATCH_EVENTS.observe(sum(result.events for result in posted))
     for batch, result in zip(batches, posted, strict=True):
         for event_type, count in result.by_type.items():

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import msgspec
 
+from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.services.tranche_reads import Snapshot, TrancheFigures
+
+OUTAGE_ADVICE = (
+    "Look at the database with `tonsurance doctor`; then repeat the call under the same key, which counts once "
+    "(without a key of your own look first whether it was done)."
+)
+
+
+@contextmanager
+def advised() -> Iterator[None]:
+    """An outage inside the block says what to do, where it does not say so itself."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        if error.advice is not None:
+            raise
+        raise type(error)(error.message, advice=OUTAGE_ADVICE) from error
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):

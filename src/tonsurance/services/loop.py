@@ -40,11 +40,11 @@ async def every(
         except Exception as error:  # noqa: BLE001 - one loop's fault must not end the others
             failures += 1
             _report(name, error, failures)
-            await _pause(backoff_s(interval_s, failures, error, max_backoff_s, rng), stop)
+            await pause(backoff_s(interval_s, failures, error, max_backoff_s, rng), stop)
         else:
             failures = 0
             metrics.LOOP_RUNS.labels(name, "ok").inc()
-            await _pause(interval_s - (clock() - started), stop, wake)
+            await pause(interval_s - (clock() - started), stop, wake)
 
 
 def backoff_s(interval_s: float, failures: int, error: Exception, max_backoff_s: float, rng: random.Random) -> float:
@@ -63,7 +63,7 @@ def _report(name: str, error: Exception, failures: int) -> None:
         _log.error("loop_failed", loop=name, code="bug", failures=failures, exc_info=error)
 
 
-async def _pause(seconds: float, *events: asyncio.Event | None) -> None:
+async def pause(seconds: float, *events: asyncio.Event | None) -> None:
     """Wait this long, or until one of the events is set; always lets other tasks run."""
     given = [event for event in events if event is not None]
     if seconds <= 0 or any(event.is_set() for event in given):

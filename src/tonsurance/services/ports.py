@@ -54,7 +54,8 @@ class ContractSync(msgspec.Struct, frozen=True, kw_only=True):
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     """All that the figures are made of, read in one transaction. `read_at` is the database's clock.
 
-    `direct_vaults` are moved by API calls: those of their tranches that nothing was posted to are empty.
+    `direct_vaults` are moved by API calls: those of their tranches that nothing was posted to are empty. `held_for_s`:
+    so many seconds after the reading the first open reservation is late, and what is held is less (None: none is open).
     """
 
     version: int
@@ -63,6 +64,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     contracts: tuple[ContractSync, ...]
     last_event_id: int
     direct_vaults: tuple[str, ...] = ()
+    held_for_s: float | None = None
 
 
 class PostedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,15 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tonsurance import log
 from tonsurance.core.catalog import TRANCHE_IDS
-from tonsurance.core.errors import IdempotencyConflict, TonsuranceError, UnknownReservation, UnknownVault
+from tonsurance.core.errors import (
+    IdempotencyConflict,
+    ReservationEnded,
+    TonsuranceError,
+    UnknownReservation,
+    UnknownVault,
+)
 from tonsurance.core.limits import read_rules
 from tonsurance.core.params import Params
 from tonsurance.core.reservations import (
@@ -17,38 +24,58 @@ from tonsurance.core.reservations import (
     ReleaseRequest,
     Request,
     Reservation,
+    ReservationStatus,
     ReserveRequest,
     VaultBook,
+    check_unused,
+    choose_bumped,
     decide_commit,
     decide_release,
     decide_reserve,
+    fits_now,
+    list_crowded,
     replay,
 )
 from tonsurance.db import reservations as rows
-from tonsurance.db.direct import DirectUpdate, Part, post_direct
+from tonsurance.db.direct import DirectUpdate, Part, lock_ledger, post_direct
 from tonsurance.db.pool import Connection
 
 COMMIT_ROUTE = "reservation"
 """Route of the update that a commit on a direct vault posts; the reservation's id is its key."""
 
+MOST_READ = 20_000
+"""More reservations than may be open in a vault."""
+
 Answer = Outcome | TonsuranceError
+
+logger = log.get("reservations")
 
 
 async def decide_group(conn: Connection, requests: Sequence[Request], params: Params) -> list[Answer]:
-    """Decide in the transaction that is open on `conn`; each request gets its outcome or its error."""
+    """Decide in the transaction that is open on `conn`; each request gets its outcome or its error.
+
+    A commit on a direct vault is a sale: the ledger is locked before its figures are read, so that nothing moves
+    between the look at the limits and the posting. No other request takes that lock.
+    """
     named = {request.reservation_id for request in requests if not isinstance(request, ReserveRequest)}
+    bought = {request.reservation_id for request in requests if isinstance(request, CommitRequest)}
     asked = [request for request in requests if isinstance(request, ReserveRequest)]
     vault_ids = {request.vault_id for request in asked}
     if named:
         vault_ids |= await rows.select_vaults_of(conn, named)
     await rows.lock_vaults(conn, vault_ids)
+    selling = await rows.select_selling(conn, bought) if bought else set()
+    if selling:
+        await lock_ledger(conn)
     await rows.end_late(conn, vault_ids)
     known = await rows.select_by_identity(conn, {request.identity for request in asked})
     by_id = await rows.select_by_id(conn, named)
     room = await rows.read_room(
         conn, vault_ids, {request.principal for request in asked} | {one.principal for one in by_id.values()}
     )
-    group = _Group(room, known, by_id, params)
+    quotes = [(request.vault_id, request.quote_id) for request in asked if request.quote_id is not None]
+    group = _Group(room, known, by_id, await rows.select_used_quotes(conn, quotes), params)
+    await group.make_room(conn, selling)
     answers = [group.take(request) for request in requests]
     return await group.write(conn, answers)
 
@@ -61,16 +88,33 @@ class _Group:
         room: rows.Room,
         known: dict[rows.Identity, Reservation],
         by_id: dict[str, Reservation],
+        used_quotes: dict[str, set[int]],
         params: Params,
     ) -> None:
         self._room = room
         self._known = known
         self._by_id = by_id
+        self._used_quotes = used_quotes
         self._params = params
         self._rules = read_rules(params)
         self._new: list[Reservation] = []
         self._moved: dict[str, Reservation] = {}
         self._covered: dict[str, Reservation] = {}
+
+    async def make_room(self, conn: Connection, selling: set[str]) -> None:
+        """End the youngest reservations where the ledger took room they held, as the keeper does: what is sold next
+        must fit beside all that others hold."""
+        for vault_id in sorted(selling):
+            book = self._room.books[vault_id]
+            if list_crowded(book, self._rules):
+                open_ones = [one for one in await rows.select_open(conn, vault_id, MOST_READ) if one.holds_room]
+                for one in choose_bumped(book, open_ones, self._rules):
+                    self._bump(one)
+
+    def _bump(self, found: Reservation) -> None:
+        ended = msgspec.structs.replace(found, status=ReservationStatus.BUMPED, ended_at=self._room.now)
+        self._moved[found.reservation_id] = ended
+        logger.warning("reservation_bumped", reservation=found.reservation_id, vault=found.vault_id)
 
     def take(self, request: Request) -> Answer:
         """Decide one request, seeing those before it."""
@@ -89,6 +133,7 @@ class _Group:
         if found is not None:
             return replay(request, found)
         book = self._book(request.vault_id)
+        check_unused(request.quote_id, self._used_quotes.get(request.vault_id, ()))
         made = decide_reserve(book, request, self._rules, now=self._room.now, new_id=str(uuid.uuid4()))
         self._known[request.identity] = made
         self._new.append(made)
@@ -99,9 +144,17 @@ class _Group:
         book = self._book(found.vault_id)
         outcome = decide_commit(book, found, request.quote_id, hold_s=int(str(hold_s)))
         if book.source == "direct" and not outcome.replayed:
-            book.cover(found)
-            self._covered[found.reservation_id] = found
+            self._sell(book, found)
         return self._keep(outcome)
+
+    def _sell(self, book: VaultBook, found: Reservation) -> None:
+        """Make cover of it. Raises ReservationEnded when it does not fit any more; it is bumped then."""
+        if not fits_now(book, found, self._rules):
+            book.give_back(found)
+            self._bump(found)
+            raise ReservationEnded(ReservationStatus.BUMPED)
+        book.cover(found)
+        self._covered[found.reservation_id] = found
 
     def _find(self, request: CommitRequest | ReleaseRequest) -> Reservation:
         found = self._moved.get(request.reservation_id) or self._by_id.get(request.reservation_id)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tonsurance import log, metrics
-from tonsurance.core.errors import TonsuranceError, UnknownReservation
+from tonsurance.core.errors import InputError, LedgerRefused, TonsuranceError, UnknownReservation
 from tonsurance.core.limits import read_rules
 from tonsurance.core.params import Params
 from tonsurance.core.reservations import (
@@ -34,7 +34,7 @@ from tonsurance.db.ledger import select_ledger_version
 from tonsurance.db.pool import Connection, acquire
 from tonsurance.services.group_commit import GroupCommit
 from tonsurance.services.lazy_pool import LazyPool
-from tonsurance.services.reservation_group import Answer, decide_group
+from tonsurance.services.reservation_group import MOST_READ, Answer, decide_group
 
 KEEP_S = 30 * 86_400.0
 """Reservations are forgotten this long after their end, and their keys with them."""
@@ -88,8 +88,8 @@ class Reservations:
         """Hold room for a cover for `ttl_s` seconds: of one tranche, or of a policy over all six (None).
 
         The same key of the same principal is the same request: it gets the first answer again. Raises CapacityExceeded
-        with every limit, IdempotencyConflict, TooManyReservations, UnknownVault, UnknownTranche, InputError; after
-        DatabaseUnavailable repeat it under the same key.
+        with every limit, QuoteUsed, IdempotencyConflict, TooManyReservations, UnknownVault, UnknownTranche, InputError;
+        after DatabaseUnavailable repeat it under the same key.
         """
         request = ReserveRequest(
             vault_id=vault_id,
@@ -106,8 +106,9 @@ class Reservations:
     async def commit(
         self, reservation_id: str, *, quote_id: int | None = None, principal: str | None = None
     ) -> Outcome:
-        """The cover is bought: on a direct vault it is posted at once; on one that follows its chain the room stays
-        held until the policy of `quote_id` is seen, for a limited time. Again: the same answer.
+        """The cover is bought: on a direct vault it is posted at once, if the limits still permit it under the ledger's
+        lock (else it ends as `bumped`); on one that follows its chain, which decides, the room stays held until the
+        policy of `quote_id` is seen, for a limited time. Again: the same answer.
 
         Raises ReservationEnded, QuoteNeeded, IdempotencyConflict, UnknownReservation.
         """
@@ -167,8 +168,12 @@ class Reservations:
 
     async def _decide(self, requests: Sequence[Request]) -> Sequence[Answer]:
         pool = await self._pool.open()
-        async with acquire(pool) as conn, conn.transaction():
-            answers = await decide_group(conn, requests, self._params())
+        try:
+            async with acquire(pool) as conn, conn.transaction():
+                answers = await decide_group(conn, requests, self._params())
+        except LedgerRefused as error:  # a value that our checks let through; whose it is, the group finds out
+            logger.error("request_refused_by_database", requests=len(requests), error=error.message)
+            raise InputError("The request cannot be stored: the database refuses one of its values.") from error
         self._on_change()
         return answers
 
@@ -204,12 +209,10 @@ class Reservations:
         return int(str(self._params().value("risk", "reservation_max_ttl_s")))
 
 
-MOST_READ = 20_000
-"""More than may be open in a vault."""
-
-
 def check_id(reservation_id: str) -> str:
     """The id in its usual form. Raises UnknownReservation for what is none."""
+    if not isinstance(reservation_id, str):
+        raise UnknownReservation
     try:
         return str(uuid.UUID(reservation_id))
     except ValueError:

@@ -139,6 +139,7 @@ class TrancheReads:
         self._snapshots: dict[str, Snapshot] = {}
         self._state: LedgerState | None = None
         self._read_at: float | None = None
+        self._held_until: float | None = None
         self.failure: TonsuranceError | None = None
         self._asked = self._answered = 0
         self._reading = asyncio.Lock()
@@ -154,6 +155,7 @@ class TrancheReads:
             if self.failure is None:
                 logger.warning("ledger cannot be read", code=error.code, error=error.message)
             self.failure = error
+            self._held_until = None  # asked in vain: the figures show less room than there is, until they are too old
             return False
         if self.failure is not None:
             logger.info("ledger can be read again")
@@ -171,15 +173,16 @@ class TrancheReads:
         """Read the ledger when what is in memory was invalidated or has grown too old. Who asks meanwhile waits for
         the same reading."""
         async with self._reading:
-            if self._answered < self._asked or self.freshness.stale:
+            if self._is_old:
                 await self.refresh()
 
     async def current(self, vault_id: str | None = None) -> Snapshot:
-        """A vault's figures (else the first one's), read anew when they were invalidated or have grown too old.
+        """A vault's figures (else the first one's), read anew when they were invalidated or have grown too old, or when
+        a reservation they count is late. New reservations of other processes show with the next reading.
 
         Raises StaleFigures when that is not possible, and what `snapshot_of` raises.
         """
-        if self._answered < self._asked or self.freshness.stale:
+        if self._is_old:
             self._count(hit=False)
             await self.freshen()
         else:
@@ -191,6 +194,12 @@ class TrancheReads:
             )
         return self._find(vault_id or self.vault_id)
 
+    @property
+    def _is_old(self) -> bool:
+        """Invalidated, too old, or a reservation counted in it is over by now."""
+        late = self._held_until is not None and self._clock() >= self._held_until
+        return late or self._answered < self._asked or self.freshness.stale
+
     def use_params(self, params: Params) -> None:
         """Compute the figures anew with these parameters, from what was read last."""
         self.params = params
@@ -199,6 +208,7 @@ class TrancheReads:
 
     def _keep(self, state: LedgerState, started: float) -> None:
         self._read_at, self._state = started, state
+        self._held_until = None if state.held_for_s is None else started + state.held_for_s
         vault_ids = dict.fromkeys((*(totals.vault_id for totals in state.tranches), *state.direct_vaults))
         self._snapshots = {vault_id: self._make_snapshot(state, vault_id) for vault_id in vault_ids}
 

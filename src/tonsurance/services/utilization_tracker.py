@@ -5,34 +5,28 @@ A vault of source `chain` follows its contract; here it is read. A `direct` vaul
 
 from __future__ import annotations
 
-import asyncio
+import math
 import secrets
 from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
 
-from tonsurance.bus.notify import Listener
 from tonsurance.core.capacity import Capacity
-from tonsurance.core.catalog import TRANCHE_IDS, parse_tranche_id
-from tonsurance.core.errors import InputError, NotInitialized
-from tonsurance.core.params import DEFAULT_PARAMS, Params, Thresholds
-from tonsurance.core.reservations import Reservation
-from tonsurance.core.tranches import utilization
+from tonsurance.core.catalog import TRANCHE_IDS
+from tonsurance.core.errors import InputError, NotInitialized, NotReady, UnknownVault
+from tonsurance.core.params import DEFAULT_PARAMS, Thresholds
+from tonsurance.core.reservations import Reservation, check_tranche, check_vault
+from tonsurance.core.tranches import utilization_ratio
 from tonsurance.core.units import BIGINT_MAX
 from tonsurance.db.direct import DirectUpdate, Part, Updated
 from tonsurance.db.migrate import migrate
 from tonsurance.db.pool import connect
 from tonsurance.db.queued import QueuedUpdate
-from tonsurance.services.config_loader import ConfigLoader
-from tonsurance.services.direct_vaults import QUEUE_POLL_S, DirectVaults
-from tonsurance.services.history_reads import HistoryReads, TrancheOutlook
-from tonsurance.services.lazy_pool import LazyPool
-from tonsurance.services.ledger_reads import PostgresLedgerReader
-from tonsurance.services.library_values import DatabaseConfig, TrancheUtilization, show_utilization
-from tonsurance.services.loop import every
-from tonsurance.services.reservations import Reservations
-from tonsurance.services.tranche_reads import Snapshot, TrancheFigures, TrancheReads
+from tonsurance.services.history_reads import TrancheOutlook
+from tonsurance.services.library_values import DatabaseConfig, TrancheUtilization, advised, show_utilization
+from tonsurance.services.tracker_parts import TrackerParts
+from tonsurance.services.tranche_reads import Snapshot, TrancheFigures
 
 CACHE_TTL_S = 30.0
 """Figures in memory are never used longer than this, whatever was or was not announced."""
@@ -41,71 +35,42 @@ FRESHEN_S = 10.0
 FIRST_VAULT = "main"
 
 
-class _Parts:
-    """What an initialised tracker works with."""
-
-    def __init__(self, dsn: str, *, pool_size: int, vault_id: str, cache_ttl_s: float) -> None:
-        self.loader = ConfigLoader(dsn, process="tracker")
-        self.ledger = PostgresLedgerReader(dsn, pool_size=pool_size)
-        self.pool = LazyPool(dsn, max_size=pool_size, application_name="tonsurance tracker")
-        self.reads = TrancheReads(self.ledger, self.loader.params, vault_id=vault_id, stale_after_s=cache_ttl_s)
-        self.direct = DirectVaults(self.pool, lambda: self.loader.params)
-        self.reservations = Reservations(self.pool, lambda: self.loader.params, on_change=self.note_change)
-        self.history = HistoryReads(self.pool, self.reads)
-        self.stop = asyncio.Event()
-        self.wake = asyncio.Event()
-        self.commits = Listener(dsn, lambda _version: self.note_change())
-        self.tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        self.loader.subscribe(self._use_params)
-        await self.loader.start()
-        self.tasks = [
-            asyncio.create_task(self.commits.run(self.stop)),
-            asyncio.create_task(
-                every(FRESHEN_S, self.reads.freshen, stop=self.stop, wake=self.wake, name="tranches in memory")
-            ),
-            asyncio.create_task(every(QUEUE_POLL_S, self.direct.apply_queued, stop=self.stop, name="queued updates")),
-        ]
-        await self.reads.refresh()  # warm from the first call on
-
-    def note_change(self) -> None:
-        """Something was committed: no read takes the old figures any more, and the new ones are fetched at once."""
-        self.reads.invalidate()
-        self.wake.set()
-
-    async def close(self) -> None:
-        self.stop.set()
-        await asyncio.gather(*self.tasks)
-        await self.reservations.close()
-        await self.direct.close()
-        await self.loader.close()
-        await self.pool.close()
-        await self.ledger.close()
-
-    def _use_params(self, params: Params) -> None:
-        self.reads.use_params(params)
-
-
 class UtilizationTracker:
     """Utilisation, target APY and capacity of vaults' tranches, over one ledger.
 
     Answers come from memory while they are current: a commit of any process makes them old at once, and no answer is
-    older than `cache_ttl_s`. `vault_id` is the vault meant where none is named; `principal` is whose keys the
-    idempotency keys are. Methods are for one event loop. All of them raise NotInitialized before `init`, StaleFigures
-    or DatabaseUnavailable when the ledger cannot be reached, UnknownTranche and UnknownVault for names that are none.
+    older than `cache_ttl_s` seconds (0 to 30). What reservations of other processes take from a shown capacity is the
+    exception: these announce nothing (docs/adr/0007), so it is seen with the next reading of the ledger, after
+    `cache_ttl_s` at the latest; their expiry is counted by time. A reservation itself is always decided upon current
+    figures. `vault_id` is the vault meant where none is named; `principal` is whose keys the idempotency keys are;
+    with `redis_url` what is read is shared through that Redis (REDIS_URL is the programs', not this class's: give it).
+
+    Where no daemon runs, alerts of the updated vaults are evaluated after the updates' answers, and logged.
+
+    Methods are for one event loop. All of them raise NotInitialized before `init`, StaleFigures or DatabaseUnavailable
+    when the ledger cannot be reached, UnknownTranche and UnknownVault for names that are none.
     """
 
     default_thresholds: ClassVar[Thresholds] = DEFAULT_PARAMS.thresholds
     """The limits that hold when nothing was configured; `thresholds` are those in force."""
 
     def __init__(
-        self, *, vault_id: str = FIRST_VAULT, principal: str = "tracker", cache_ttl_s: float = CACHE_TTL_S
+        self,
+        *,
+        vault_id: str = FIRST_VAULT,
+        principal: str = "tracker",
+        cache_ttl_s: float = CACHE_TTL_S,
+        redis_url: str | None = None,
     ) -> None:
+        """Connects to nothing yet. Raises InputError for a time that is not above 0 and at most 30 s."""
+        number = isinstance(cache_ttl_s, int | float) and not isinstance(cache_ttl_s, bool)
+        if not (number and math.isfinite(cache_ttl_s) and 0 < cache_ttl_s <= CACHE_TTL_S):
+            raise InputError(f"cache_ttl_s is a number of seconds above 0, at most {CACHE_TTL_S:g}.")
+        self._redis_url = redis_url
         self.vault_id = vault_id
         self.principal = principal
         self.cache_ttl_s = cache_ttl_s
-        self._parts: _Parts | None = None
+        self._parts: TrackerParts | None = None
 
     async def init(self, database_config: DatabaseConfig | str) -> None:
         """Connect, bring the schema to this version, and warm the figures. Raises DatabaseUnavailable, MigrationError.
@@ -117,12 +82,20 @@ class UtilizationTracker:
         dsn, pool_size = (
             (config, DatabaseConfig().pool_size) if isinstance(config, str) else (config.dsn, config.pool_size)
         )
-        conn = await connect(dsn, application_name="tonsurance tracker")
-        try:
-            await migrate(conn)
-        finally:
-            await conn.close()
-        parts = _Parts(dsn, pool_size=pool_size, vault_id=self.vault_id, cache_ttl_s=self.cache_ttl_s)
+        with advised():
+            conn = await connect(dsn, application_name="tonsurance tracker")
+            try:
+                await migrate(conn)
+            finally:
+                await conn.close()
+        parts = TrackerParts(
+            dsn,
+            pool_size=pool_size,
+            vault_id=self.vault_id,
+            cache_ttl_s=self.cache_ttl_s,
+            freshen_s=FRESHEN_S,
+            redis_url=self._redis_url,
+        )
         await parts.start()
         self._parts = parts
 
@@ -156,15 +129,14 @@ class UtilizationTracker:
 
     async def get_vault_utilizations(self, vault_id: str) -> tuple[TrancheUtilization, ...]:
         """The tranches of any vault, senior to junior."""
-        snapshot = await self._ready.reads.current(vault_id)
+        snapshot = await self._snapshot(vault_id)
         return tuple(show_utilization(snapshot, figures) for figures in snapshot.tranches)
 
     @staticmethod
     def calculate_utilization_ratio(total_capital: int, coverage_sold: int) -> float:
-        """coverage / capital, at most 1, and 0 when both are 0; amounts in nanoTON. Raises InputError below zero."""
-        if total_capital < 0 or coverage_sold < 0:
-            raise InputError("Capital and coverage are not below zero.")
-        return utilization(total_capital, coverage_sold).capped
+        """coverage / capital, at most 1, and 0 when both are 0; amounts in whole nanoTON. Raises InputError for what is
+        no such amount, or below zero."""
+        return utilization_ratio(total_capital, coverage_sold)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -203,9 +175,10 @@ class UtilizationTracker:
 
     async def read_outlook(self, tranche: str) -> TrancheOutlook:
         """When the tranche will be full, how sure that is, and how well such forecasts did so far."""
-        wanted, parts = parse_tranche_id(tranche), self._ready
-        await parts.reads.current(self.vault_id)
-        return await parts.history.read_outlook(wanted, self.vault_id)
+        wanted, parts = check_tranche(tranche), self._ready
+        await self._snapshot(self.vault_id)
+        with advised():
+            return await parts.history.read_outlook(wanted, self.vault_id)
 
     # Holding room
 
@@ -216,31 +189,42 @@ class UtilizationTracker:
 
         Raises CapacityExceeded with every limit; the same key again is the same reservation.
         """
-        held = await self._ready.reservations.reserve_coverage(
-            self.vault_id, tranche, amount, ttl_s, key, self.principal, quote_id
-        )
+        reservations = self._ready.reservations
+        with advised():
+            held = await reservations.reserve_coverage(
+                self.vault_id, tranche, amount, ttl_s, key, self.principal, quote_id
+            )
         return held.reservation
 
     async def commit_reservation(self, reservation_id: str, *, quote_id: int | None = None) -> Reservation:
-        """The cover is bought: on a direct vault it is posted; on one that follows its chain its policy is awaited."""
-        reservations = self._ready.reservations
-        return (await reservations.commit(reservation_id, quote_id=quote_id, principal=self.principal)).reservation
+        """The cover is bought: on a direct vault it is posted, and only within the limits of that moment (else it ends
+        as `bumped`: ReservationEnded); on one that follows its chain its policy is awaited."""
+        parts = self._ready
+        with advised():
+            committed = await parts.reservations.commit(reservation_id, quote_id=quote_id, principal=self.principal)
+        parts.note_update()
+        return committed.reservation
 
     async def release_reservation(self, reservation_id: str) -> Reservation:
         """Give the room back."""
-        return (await self._ready.reservations.release(reservation_id, principal=self.principal)).reservation
+        reservations = self._ready.reservations
+        with advised():
+            return (await reservations.release(reservation_id, principal=self.principal)).reservation
 
     # Moving direct vaults
 
     async def create_vault(self, vault_id: str) -> None:
         """Make a direct vault, empty; the same again changes nothing. Raises InputError, VaultFollowsChain."""
         parts = self._ready
-        await parts.direct.create(vault_id)
+        with advised():
+            await parts.direct.create(vault_id)
         parts.note_change()
 
     async def list_vaults(self) -> dict[str, str]:
         """All vaults and the source of each: `chain` or `direct`."""
-        return await self._ready.direct.list_vaults()
+        direct = self._ready.direct
+        with advised():
+            return await direct.list_vaults()
 
     async def update_capital(self, tranche: str, delta: int, *, key: str | None = None) -> Updated:
         """Move the capital of a tranche of a direct vault by this many nanoTON; returns when it is durable.
@@ -281,21 +265,21 @@ class UtilizationTracker:
 
     async def read_queued(self, queue_id: int) -> QueuedUpdate:
         """What became of an accepted update."""
-        return await self._ready.direct.read_queued(queue_id)
+        direct = self._ready.direct
+        with advised():
+            return await direct.read_queued(queue_id)
 
     async def drain_queue(self) -> int:
         """Apply what was accepted now instead of within a second; returns how many came to their end."""
         parts = self._ready
-        done = await parts.direct.apply_queued()
-        if done:
-            parts.note_change()
-        return done
+        with advised():
+            return await parts.apply_queued()
 
     # The cache
 
     def invalidate_cache(self, tranche: str, vault_id: str | None = None) -> None:
         """Have the ledger read before the next answer about this tranche (all are read together)."""
-        parse_tranche_id(tranche)
+        check_tranche(tranche)
         self._ready.reads.invalidate()
 
     def clear_caches(self) -> None:
@@ -303,7 +287,8 @@ class UtilizationTracker:
         self._ready.reads.invalidate()
 
     def get_statistics(self) -> dict[str, object]:
-        """The cache's hits, misses, size and age (seconds), the versions in use, and whether commits are heard."""
+        """The cache's hits, misses, size and age (seconds), the versions in use, whether commits are heard, and why
+        the tracker is degraded (None: it is not), as while the database cannot be reached."""
         parts = self._ready
         state = parts.reads.state_or_none
         return {
@@ -311,28 +296,42 @@ class UtilizationTracker:
             "ledger_version": None if state is None else state.version,
             "params_version": parts.loader.params.version,
             "listening": parts.commits.connected,
-            "degraded": parts.loader.degraded,
+            "degraded": parts.degraded,
         }
 
     @property
-    def _ready(self) -> _Parts:
+    def _ready(self) -> TrackerParts:
         if self._parts is None:
             raise NotInitialized
         return self._parts
 
     async def _figures(self, tranche: str, vault_id: str) -> tuple[Snapshot, TrancheFigures]:
-        wanted = parse_tranche_id(tranche)
-        snapshot = await self._ready.reads.current(vault_id)
+        wanted = check_tranche(tranche)
+        snapshot = await self._snapshot(vault_id)
         return snapshot, snapshot.pick(wanted)
+
+    async def _snapshot(self, vault_id: str) -> Snapshot:
+        """A vault's current figures. Raises UnknownVault, and NotReady for one that nothing was posted to yet."""
+        reads = self._ready.reads
+        check_vault(vault_id)
+        try:
+            return await reads.current(vault_id)
+        except (NotReady, UnknownVault):
+            if vault_id not in await self.list_vaults():
+                raise UnknownVault(f"There is no vault {vault_id}.") from None
+            raise NotReady(f"Nothing has been posted to vault {vault_id} yet.") from None
 
     async def _post(self, route: str, parts: tuple[Part, ...], key: str | None, *, absolute: bool = False) -> Updated:
         ready = self._ready
-        updated = await ready.direct.update(self._make_update(route, parts, key, absolute=absolute))
-        ready.note_change()
+        with advised():
+            updated = await ready.direct.update(self._make_update(route, parts, key, absolute=absolute))
+        ready.note_update()
         return updated
 
     async def _enqueue(self, route: str, parts: tuple[Part, ...], key: str | None) -> QueuedUpdate:
-        return await self._ready.direct.enqueue(self._make_update(route, parts, key))
+        direct = self._ready.direct
+        with advised():
+            return await direct.enqueue(self._make_update(route, parts, key))
 
     def _make_update(
         self, route: str, parts: tuple[Part, ...], key: str | None, *, absolute: bool = False

@@ -20,7 +20,7 @@ from tonsurance.db.pool import Pool, acquire
 DEFAULT_WAIT_S = 120.0
 _POLL_S = 0.2
 _SAY_EVERY_S = 2.0
-_LAG_PATIENCE_S = 10.0
+LAG_PATIENCE_S = 10.0
 """So long a server that shows an older head than the ledger may be a replica that lags."""
 
 Progress = Callable[[str], None]
@@ -64,6 +64,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     vaults: tuple[VaultVerdict, ...]
 
 
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict, and what it was made from: the chain at a block, and the ledger as of its transaction there."""
+
+    verdict: VaultVerdict
+    reading: TranchesReading
+    followed: Followed
+    standing: Standing
+
+
 class VaultVerifier:
     """Verifies one vault. It waits at most `wait_s` for the ledger to get as far as the block that was read."""
 
@@ -76,7 +85,7 @@ class VaultVerifier:
         progress: Progress,
         *,
         wait_s: float = DEFAULT_WAIT_S,
-        lag_patience_s: float = _LAG_PATIENCE_S,
+        lag_patience_s: float = LAG_PATIENCE_S,
         say_every_s: float = _SAY_EVERY_S,
     ) -> None:
         self._client = client
@@ -94,6 +103,11 @@ class VaultVerifier:
         Raises ChainUnavailable, DatabaseUnavailable, NotReady when the ledger does not get there in time, and
         NotOurContract or another ChainDataError when the chain's answers cannot be used.
         """
+        found = await self.examine()
+        return Verification(equal=not found.verdict.differences, vaults=(found.verdict,))
+
+    async def examine(self) -> Examination:
+        """The same with all that was read."""
         await check_contract(self._client, self._contract, VAULT_KIND, self._layout)
         seqno = (await self._client.get_masterchain_info()).last.seqno
         reader = VaultReader(self._client, self._contract)
@@ -105,9 +119,7 @@ class VaultVerifier:
         differences = [
             *_compare_cursors(reading, followed, standing),
             *await self._compare_head(reading, followed),
-            *_compare_totals(reading, standing),
-            *_compare_read_models(standing),
-            *_compare_policies(policies, standing),
+            *compare_standing(reading, policies, standing),
         ]
         verdict = VaultVerdict(
             vault_id=followed.vault_id,
@@ -120,7 +132,7 @@ class VaultVerifier:
             ledger_policies=standing.backed,
             differences=tuple(differences),
         )
-        return Verification(equal=not differences, vaults=(verdict,))
+        return Examination(verdict=verdict, reading=reading, followed=followed, standing=standing)
 
     async def _wait_for(self, lt: int) -> Followed:
         """The vault's place in the ledger once it has come to `lt`, or where an error stopped it."""
@@ -185,6 +197,15 @@ def _compare_cursors(reading: TranchesReading, followed: Followed, standing: Sta
 
 def _two_hashes(lt: int, chain: str, ledger: str) -> str:
     return f"The vault's transaction at logical time {lt} is {chain} on chain and {ledger} in the ledger."
+
+
+def compare_standing(reading: TranchesReading, policies: int, standing: Standing) -> list[str]:
+    """Every difference between the vault at a block, which backs so many policies, and the ledger as of there."""
+    return [
+        *_compare_totals(reading, standing),
+        *_compare_read_models(standing),
+        *_compare_policies(policies, standing),
+    ]
 
 
 def _compare_totals(reading: TranchesReading, standing: Standing) -> Iterator[str]:

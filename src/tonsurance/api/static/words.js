@@ -9,7 +9,10 @@ const ton = (nano) => `${formatTon(nano)} TON`;
 const tranche = (fields) => (fields.tranche ? makeChip(fields.tranche) : `tranche ${fields.tranche_id}`);
 const policy = (fields) => makePolicyLink(fields.policy_id);
 const isRelease = (fields) => Number(fields.op) === OP_RELEASE_COVERAGE;
-const contract = (event) => (event.contract_kind === "PolicyFactory" ? "The policy factory" : "The vault");
+const CONTRACTS = { PolicyFactory: "The policy factory", BitcoinFloatManager: "The bitcoin float" };
+const contract = (event) => CONTRACTS[event.contract_kind] ?? "The vault";
+const usd = (cents) => `${(Number(cents) / 100).toLocaleString("en-US", { minimumFractionDigits: 2 })} USD`;
+const btc = (satoshi) => `${(Number(satoshi) / 1e8).toFixed(8)} BTC`;
 
 function sayCover(fields) {
   const sum = sumNano(fields.parts);
@@ -49,6 +52,12 @@ const SENTENCES = {
     "; the policy is active as before",
   ]],
   QuoteKeySet: ["", () => ["Another key signs quotes from now on"]],
+  FloatRebalanced: ["", (f) => [
+    Number(f.action) === 1 ? `Float: bitcoin bought for ${usd(f.amount)}` : `Float: ${btc(f.amount)} sold`,
+    ` at ${usd(f.btc_price)}`,
+  ]],
+  TrancheUpdated: ["", (f) => [tranche(f), " of a direct vault was updated"]],
+  LedgerAdjusted: ["claim", (f) => [tranche(f), " was adjusted to the chain by a reconciliation"]],
 };
 
 export function sentenceOf(event) {

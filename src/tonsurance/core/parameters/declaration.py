@@ -39,8 +39,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     each within the bounds.
 
     `money` needs a second person to change it; `max_factor` is the largest change of one edit (2.0: to the double or
-    the half); `chain_owned` is enforced by a contract and only shown here; `awaited_by` names the feature that will
-    use it when none does yet.
+    the half), `max_step` the same as a difference, where 0 or less is possible, for each number of an object;
+    `needs_override`: no edit of it is a small one, so it takes an admin's override; `chain_owned` is enforced by a
+    contract and only shown here; `awaited_by` names the feature that will use it when none does yet.
     """
 
     category: str
@@ -55,6 +56,8 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] = ()
     money: bool = False
     max_factor: float | None = None
+    max_step: float | None = None
+    needs_override: bool = False
     chain_owned: bool = False
     custom: bool = False
     awaited_by: str | None = None

@@ -79,8 +79,10 @@ def _number(
     *,
     money: bool = True,
     step: float | None = _STEP,
+    most: float | None = None,
     awaited_by: str | None = _AWAITED,
 ) -> Parameter:
+    """`step` is the largest factor of one edit; `most`, in its place, the largest difference."""
     return Parameter(
         category="pricing",
         key=key,
@@ -91,7 +93,8 @@ def _number(
         high=high,
         meaning=meaning,
         money=money,
-        max_factor=step,
+        max_factor=step if most is None else None,
+        max_step=most,
         awaited_by=awaited_by,
     )
 
@@ -123,6 +126,7 @@ def _factors(coin: str) -> Parameter:
         meaning=f"Risk factors of {coin}; 1 is the worst, but for regulatory_clarity, where 1 is the best"
         + ("." if coin in _FACTORS else "; not measured yet, so the row of an unmeasured coin."),
         money=True,
+        max_step=0.2,
         awaited_by=_AWAITED,
     )
 
@@ -151,7 +155,7 @@ _LIST_PRICE = (
             0.0,
             0.5,
             f"Added to the list rate for {coin}.",
-            step=None,
+            most=0.005,
         )
         for coin in STABLECOINS
     ),
@@ -180,7 +184,7 @@ _BASE = (
         awaited_by=None,
     ),
     *(
-        _number(f"risk_weight_{name}", weight, "factor", -1.0, 1.0, f"Weight of the risk factor {name}.", step=None)
+        _number(f"risk_weight_{name}", weight, "factor", -1.0, 1.0, f"Weight of the risk factor {name}.", most=0.1)
         for name, weight in (
             ("reserve_quality", 0.30),
             ("banking_exposure", 0.25),
@@ -246,10 +250,10 @@ _TERMS = (
     ),
     _number("trigger_base_price", 0.97, "USD", 0.90, 0.995, "Trigger price without surcharge or discount."),
     _number(
-        "trigger_adjustment_factor", 0.50, "factor", 0.0, 10.0, "Premium change for a trigger one span away.", step=None
+        "trigger_adjustment_factor", 0.50, "factor", 0.0, 10.0, "Premium change for a trigger one span away.", most=0.25
     ),
     _number("trigger_span", 0.07, "USD", 0.01, 0.5, "Distance of the floor below the trigger."),
-    _number("stress_slope", 2.0, "factor", 0.0, 10.0, "Premium factor is 1 + this times the stress index.", step=None),
+    _number("stress_slope", 2.0, "factor", 0.0, 10.0, "Premium factor is 1 + this times the stress index.", most=1.0),
     _number(
         "target_loss_ratio", 0.40, "0 to 1", 0.01, 1.0, "Claims over premiums at which the premium stays as it is."
     ),
@@ -260,7 +264,7 @@ _TERMS = (
         0.0,
         1.0,
         "How much of a good claims record lowers the premium.",
-        step=None,
+        most=0.25,
     ),
     _number("claims_cap", 3.0, "factor", 1.0, 10.0, "Largest premium factor a bad claims record leads to."),
     _whole(

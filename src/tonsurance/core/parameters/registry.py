@@ -19,7 +19,6 @@ AWAITED: tuple[str, ...] = (
     "quotes",
     "rate limits",
     "risk engine",
-    "vault sync",
     "vault terms",
 )
 """The features that parameters wait for. One that came takes its marks (`awaited_by`) and its name here away."""

@@ -18,7 +18,10 @@ def _number(
     awaited_by: str | None = None,
     chain_owned: bool = False,
     money: bool = False,
+    factor: float | None = None,
+    most: float | None = None,
 ) -> Parameter:
+    """`factor` and `most` are the largest factor and the largest difference of one edit."""
     return Parameter(
         category="risk",
         key=key,
@@ -31,6 +34,8 @@ def _number(
         awaited_by=awaited_by,
         chain_owned=chain_owned,
         money=money,
+        max_factor=factor,
+        max_step=most,
     )
 
 
@@ -59,7 +64,7 @@ def _whole(
     )
 
 
-_ENGINE, _COLLATERAL, _SYNC, _TERMS = "risk engine", "collateral manager", "vault sync", "vault terms"
+_ENGINE, _COLLATERAL, _TERMS = "risk engine", "collateral manager", "vault terms"
 
 _MEASURES = (
     _number("var_confidence_95", 0.95, "Lower confidence of value at risk.", low=0.5, high=0.9999, awaited_by=_ENGINE),
@@ -114,6 +119,8 @@ _TRACKER = (
         unit="factor",
         low=1.0,
         high=10.0,
+        money=True,
+        most=0.25,
     ),
     _number("webhook_utilization", 0.85, "Utilisation above which webhooks are told.", low=0.1),
     _number(
@@ -150,6 +157,8 @@ _TRACKER = (
         0.05,
         "Largest share of the free capacity that the reservations of one key may hold.",
         low=0.0001,
+        money=True,
+        factor=2.0,
     ),
     _whole(
         "history_retention_days",
@@ -193,6 +202,7 @@ _BOOK = (
         "Largest share of capital one product may cover.",
         low=0.001,
         money=True,
+        factor=2.0,
     ),
     _number(
         "chain_cap",
@@ -200,6 +210,7 @@ _BOOK = (
         "Largest share of capital the products of one chain may cover.",
         low=0.001,
         money=True,
+        factor=2.0,
     ),
     _number(
         "high_value_policy_usd",
@@ -207,18 +218,23 @@ _BOOK = (
         "Cover above which a purchase is told of.",
         unit="USD",
         high=1e12,
-        awaited_by=_SYNC,
     ),
+    _number("high_value_payout_usd", 50_000.0, "Payout above which it is told of.", unit="USD", high=1e12),
     _number(
-        "high_value_payout_usd", 50_000.0, "Payout above which it is told of.", unit="USD", high=1e12, awaited_by=_SYNC
+        "price_max_age_s",
+        300.0,
+        "Age from which a price is none any more; figures in dollars stop there.",
+        unit="s",
+        low=1.0,
+        high=86_400.0,
     ),
+    _number("hedge_ratio", 0.20, "Part of the cover in force that is to be hedged.", money=True, most=0.1),
     _number(
         "drift_warning_pct",
         5.0,
         "Difference of chain and ledger from which a warning opens.",
         unit="%",
         high=100.0,
-        awaited_by=_SYNC,
     ),
     _number(
         "drift_critical_pct",
@@ -226,7 +242,6 @@ _BOOK = (
         "Difference of chain and ledger from which it is critical.",
         unit="%",
         high=100.0,
-        awaited_by=_SYNC,
     ),
     _whole(
         "sync_errors_per_hour",
@@ -235,8 +250,17 @@ _BOOK = (
         1,
         10_000,
         "Sync errors within an hour above which it is critical.",
-        awaited_by=_SYNC,
     ),
+    _whole("vault_sync_interval_s", 300, "s", 5, 86_400, "Time between two reconciliations of vault and ledger."),
+)
+
+_DAEMON = (
+    _whole("health_interval_s", 300, "s", 1, 86_400, "Time between two health summaries in the daemon's log."),
+    _whole("head_stall_s", 60, "s", 1, 86_400, "Time without a new masterchain block from which it is critical."),
+    _whole("chain_away_s", 60, "s", 1, 86_400, "Time without an answer of the TON API from which it is critical."),
+    _whole("database_away_s", 10, "s", 1, 86_400, "Time without the database from which it is critical."),
+    _whole("no_events_s", 300, "s", 10, 86_400, "Time a contract is not brought up to its head before it is critical."),
+    _whole("task_well_s", 60, "s", 1, 86_400, "Time a crashed task must run before it is well again."),
 )
 
 _ON_CHAIN = (
@@ -329,4 +353,4 @@ _ON_CHAIN = (
     ),
 )
 
-RISK: tuple[Parameter, ...] = (*_MEASURES, *_TRACKER, *_LIMITS, *_BOOK, *_ON_CHAIN)
+RISK: tuple[Parameter, ...] = (*_MEASURES, *_TRACKER, *_LIMITS, *_BOOK, *_DAEMON, *_ON_CHAIN)

@@ -15,7 +15,7 @@ def _declare(tranche: Tranche) -> tuple[Parameter, ...]:
     name = tranche.tranche_id
     apy = {"unit": "% a year", "low": 0.0, "high": 1_000.0, "money": True, "max_factor": 2.0}
     share = {"unit": "%", "low": 0, "high": 100, "chain_owned": True}
-    shape = {"unit": "", "choices": tuple(curve.value for curve in Curve), "money": True}
+    shape = {"unit": "", "choices": tuple(curve.value for curve in Curve), "money": True, "needs_override": True}
     score = {"unit": "1 to 10", "low": 1, "high": 10}
     low, high = tranche.apy_min_pct, tranche.apy_max_pct
     cover, premium = tranche.allocation_percent, tranche.premium_percent
