@@ -9,7 +9,7 @@ import multiprocessing
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -49,7 +49,7 @@ def measure() -> list[Figure]:
     whole, alone, fetched = [], list[float](), list[float]()
     with durable_cluster() as dsn, serving(history) as url:
         for _ in range(ROUNDS):
-            whole.append(uvloop.run(_backfill(dsn, url, decoder)))
+            whole.append(uvloop.run(_backfill(dsn, url, decoder, history[-1][0].lt)))
             alone.append(_decode_all(decoder, history))
             fetched.append(uvloop.run(_fetch(url, decoder)))
     ratios = [one / all_ for one, all_ in zip(alone[1:], whole[1:], strict=True)]
@@ -71,6 +71,33 @@ def measure() -> list[Figure]:
     ]
 
 
+def run_long(events: int) -> None:
+    """One backfill of so many events or a few more, with its progress: `python -m bench.backfill 100000`."""
+    layout = load_layout()
+    story = Repeated(layout)
+    decoder = Decoder(layout, contract=story.contract, kind=VAULT_KIND)
+    history: History = []
+    found = 0
+    for cursor, boc in story.make(events):
+        history.append((cursor, boc))
+        found += len(decoder.decode(boc).events)
+        if found >= events:
+            break
+    print(f"{len(history):,} transactions with {found:,} events")
+    with durable_cluster() as dsn, serving(history) as url:
+        took = uvloop.run(_backfill(dsn, url, decoder, history[-1][0].lt, print))
+    print(f"{took:.1f} s: {len(history) / took:,.0f} transactions/s, {found / took:,.0f} events/s")
+
+
+async def _tell(ingest: ContractIngest, say: Callable[[str], None]) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        progress = ingest.status.progress
+        if progress is not None:
+            place = f"lt {progress.at_lt} of {progress.to_lt}"
+            say(f"{progress.read:,} read, {progress.posted:,} posted, {place}, {progress.rate:,.0f} transactions/s")
+
+
 def _decode_all(decoder: Decoder, history: History) -> float:
     started = time.perf_counter()
     for _, boc in history:
@@ -86,8 +113,8 @@ async def _fetch(url: str, decoder: Decoder) -> float:
         return time.perf_counter() - started
 
 
-async def _backfill(dsn: str, url: str, decoder: Decoder) -> float:
-    """Into a fresh database, as the daemon does it."""
+async def _backfill(dsn: str, url: str, decoder: Decoder, last: int, say: Callable[[str], None] | None = None) -> float:
+    """Into a fresh database, as the daemon does it, up to the transaction `last`; with its progress each second."""
     made = await make_database(dsn, "backfill")
     conn = await connect(made)
     await register_contract(conn, decoder.contract, decoder.kind, "main")
@@ -95,13 +122,18 @@ async def _backfill(dsn: str, url: str, decoder: Decoder) -> float:
     async with TonCenterClient(url) as client:
         follower = Follower(client, decoder.contract, decoder.kind)
         started = time.perf_counter()
-        await ContractIngest(follower, decoder, writer, DatabaseRecords(pool)).run_once()
+        ingest = ContractIngest(follower, decoder, writer, DatabaseRecords(pool))
+        telling = asyncio.create_task(_tell(ingest, say)) if say else None
+        while ingest.status.cursor_lt < last:  # a long history is read in stages
+            await ingest.run_once()
         took = time.perf_counter() - started
+    if telling is not None:
+        telling.cancel()
     await writer.close()
     await pool.close()
     posted = await conn.fetchval("SELECT last_synced_lt FROM blockchain_sync_state")
     await conn.close()
-    if posted != TRANSACTIONS * 1_000_000:
+    if posted != last:
         raise RuntimeError(f"the backfill ended at {posted}")
     return took
 
@@ -126,7 +158,10 @@ def _serve(history: History, pipe: Pipe) -> None:
 async def _serve_forever(history: History, pipe: Pipe) -> None:
     lts = [cursor.lt for cursor, _ in history]
     rendered = [_render(cursor, boc) for cursor, boc in history]
-    head = json.dumps({"state": "active", "last_transaction_id": identity(history[-1][0])}).encode()
+    block = {"workchain": -1, "seqno": 1}
+    account = {"state": "active", "last_transaction_id": identity(history[-1][0]), "block_id": block}
+    heads = {"getAddressInformation": account, "getMasterchainInfo": {"last": block}}
+    answers = {method: json.dumps(result).encode() for method, result in heads.items()}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -135,7 +170,8 @@ async def _serve_forever(history: History, pipe: Pipe) -> None:
             except asyncio.IncompleteReadError:
                 return writer.close()
             target = urlsplit(request.split(b" ", 2)[1].decode())
-            result = head if target.path.endswith("Information") else _page(lts, rendered, parse_qs(target.query))
+            method = target.path.rpartition("/")[2]
+            result = answers.get(method) or _page(lts, rendered, parse_qs(target.query))
             body = b'{"ok":true,"result":' + result + b"}"
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -153,3 +189,7 @@ def _page(lts: list[int], rendered: list[bytes], query: dict[str, Any]) -> bytes
     end = bisect_right(lts, int(query["lt"][0]))
     start = max(end - int(query["limit"][0]), bisect_right(lts, int(query.get("to_lt", ["0"])[0])))
     return b"[" + b",".join(reversed(rendered[start:end])) + b"]"
+
+
+if __name__ == "__main__":
+    run_long(int(sys.argv[1]))

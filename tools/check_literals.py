@@ -73,6 +73,7 @@ ALLOWED = {
     ("core/tranches.py", "_EXPONENT"): "shape of the bonding curve: docs/formulas.md, section 2",
     ("core/tiers.py", "_TIERS"): "part of the parameters' keys",
     ("core/policies.py", "PAY_CLAIM_OP"): "op-code of the vault",
+    ("services/policy_comparison.py", "_CHUNK"): "rows read in one statement",
     ("core/units.py", "DAY_S"): "unit",
     ("core/units.py", "YEAR_S"): "unit",
     ("core/alerts.py", "ROUNDING"): "how far floating point is off",

@@ -108,23 +108,28 @@ def check_poll_interval(seconds: float) -> float:
     return seconds
 
 
-def verify_vault(
+def verify_vaults(
     dsn: str,
     network: str,
     vault: str,
     *,
+    all_followed: bool,
     api_key: str | None,
     wait_s: float,
     as_json: bool,
     progress: Callable[[str], None],
 ) -> tuple[bool, str]:
-    """Compare the ledger with the chain at its newest block: whether they are equal, and what to show."""
+    """Compare the ledger with the chain at its newest block: whether they are equal, and what to show.
+
+    With `all_followed` every vault that is followed is compared, and the one named only when none is yet.
+    """
     import msgspec
 
     from tonsurance.chain.client import TonCenterClient
-    from tonsurance.chain.layout import load_layout
-    from tonsurance.db.pool import open_pool
+    from tonsurance.chain.layout import DEFAULT_LAYOUT, load_layout
+    from tonsurance.db.pool import acquire, open_pool
     from tonsurance.db.roles import ROLE_OF
+    from tonsurance.db.sync_results import select_synced_vaults
     from tonsurance.services.verdicts import describe_verification
     from tonsurance.services.verification import VaultVerifier, Verification
 
@@ -138,7 +143,15 @@ def verify_vault(
         )
         try:
             async with TonCenterClient(settings.network_urls(network), api_key) as client:
-                return await VaultVerifier(client, pool, vault, load_layout(), progress, wait_s=wait_s).verify()
+                async with acquire(pool) as conn:
+                    followed = await select_synced_vaults(conn, DEFAULT_LAYOUT) if all_followed else ()
+                found = [
+                    await VaultVerifier(client, pool, one, load_layout(), progress, wait_s=wait_s).verify()
+                    for one in followed or (vault,)
+                ]
+            return Verification(
+                equal=all(one.equal for one in found), vaults=tuple(verdict for one in found for verdict in one.vaults)
+            )
         finally:
             await pool.close()
 

@@ -47,9 +47,9 @@ def verify(
     json
         Print the figures of both sides as JSON.
     network
-        mainnet, testnet, or the base URL of a TonCenter API; else the running stack's chain and vault.
+        mainnet, testnet, or the base URL of a TonCenter API; else the running stack's chain.
     vault
-        Address of the vault contract (else VAULT_ADDRESS).
+        Address of a vault contract; all that are followed when left out (VAULT_ADDRESS when none is yet).
     database_url
         The database; else DATABASE_URL, DB_HOST and so on, else the running stack's.
     wait
@@ -57,12 +57,16 @@ def verify(
     """
     env = Environment()
     log.configure(env.get("LOG_LEVEL") or "warning", process="verify")
-    vault = vault or env.get("VAULT_ADDRESS")
+    every, vault = vault is None, vault or env.get("VAULT_ADDRESS")
     if network is None:
         network, vault = resolve_stack().chain_url, vault or resolve_stack().vault
     vault, wait = app.check_vault(network, vault), app.check_wait(wait)
     dsn, key = resolve_database(DatabaseParts(), explicit=database_url), env.get("TON_API_KEY")
-    return answer(*app.verify_vault(dsn, network, vault, api_key=key, wait_s=wait, as_json=json, progress=note))
+    return answer(
+        *app.verify_vaults(
+            dsn, network, vault, all_followed=every, api_key=key, wait_s=wait, as_json=json, progress=note
+        )
+    )
 
 
 def replay(

@@ -114,6 +114,17 @@ async def test_bad_input_gets_a_problem_and_no_stream(api: RunningApi, query: st
         assert reading.answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_place_beyond_all_there_is_is_reset_and_said(api: RunningApi, ledger: FakeLedger) -> None:
+    commit(ledger, api)
+    sent = STREAM | {"last-event-id": str(2**63 - 1)}
+    async with api.http.stream("GET", "/api/v2/events", headers=sent) as answer:
+        reading = Reading(answer)
+        opened = await reading.hear()
+        assert (opened["event"], opened["id"]) == ("reset", str(ledger.events[-1].event_id))
+        commit(ledger, api)
+        assert (await reading.hear())["id"] == str(ledger.events[-1].event_id)
+
+
 async def test_an_outage_is_said_once_and_the_place_is_kept(api: RunningApi, ledger: FakeLedger) -> None:
     async with stream(api) as reading:
         ledger.failure = DatabaseUnavailable("secret host")

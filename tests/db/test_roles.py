@@ -101,6 +101,7 @@ INGEST_FUNCTIONS = {
     "repair_event",
     "repair_entry",
     "repair_history",
+    "repair_policies",
     "repair_snapshot",
     "drop_streams",
     "refresh_event_stats",

@@ -419,3 +419,11 @@ async def test_the_example_says_what_is_wrong(url: str) -> None:
             assert process.returncode == 1
             assert said in told.decode()
             assert "Traceback" not in told.decode()
+
+
+@pytest.mark.parametrize("wrong", [None, True, b"0:00", 1.5])
+async def test_values_of_another_type_are_refused_in_words(ton: TonClient, street: Street, wrong: object) -> None:
+    with pytest.raises(InvalidAddress, match="is a text"):
+        await ton.get_contract_state(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="1 to 100"):
+        await ton.get_transactions(street.contracts.vault, limit=wrong)  # type: ignore[arg-type]

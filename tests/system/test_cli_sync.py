@@ -63,3 +63,13 @@ def test_the_daemon_reconciles_by_itself_and_health_says_so(stack: Running) -> N
     assert listed.returncode == 0, listed.stderr
     assert "MultiTrancheVault of main" in listed.stdout
     assert "PolicyFactory of main" in listed.stdout
+
+
+def test_every_followed_vault_is_compared_and_one_by_name(stack: Running) -> None:
+    vault = str(stack.status()["vault"])
+    for arguments in ([], ["--vault", vault]):
+        said = command(stack, "verify", "--json", *arguments)
+        assert said.returncode == 0, said.stderr
+        assert [found["contract"] for found in json.loads(said.stdout)["vaults"]] == [vault]
+        ran = command(stack, "sync", "--json", *arguments)
+        assert [run["contract"] for run in json.loads(ran.stdout)["runs"]] == [vault]

@@ -57,10 +57,8 @@ class EventStreams:
         hub.join(client)
         hub.subscribe(client, EVENTS_CHANNEL)
         try:
-            last = query.after
-            if last is None:
-                last = self._services.reads.snapshot.state.last_event_id
-            yield f"retry: {RETRY_MS}\nid: {last}\n\n".encode()
+            last, reset = await self._find_place(query.after)
+            yield (f"retry: {RETRY_MS}\nid: {last}\n" + ("event: reset\ndata: {}\n" if reset else "") + "\n").encode()
             degraded = False
             while not client.kicked.is_set():
                 wanted = msgspec.structs.replace(query, after=last, limit=PAGE_EVENTS)
@@ -81,6 +79,17 @@ class EventStreams:
         finally:
             hub.leave(client)
             self._admission.leave(address)
+
+    async def _find_place(self, after: int | None) -> tuple[int, bool]:
+        """The event to go on after; True when the reader's place is beyond all there is: of another ledger."""
+        if after is None:
+            return self._services.reads.snapshot.state.last_event_id, False
+        try:
+            newest = await self._services.ledger.read_events(EventQuery(newest_first=True, limit=1))
+        except TonsuranceError:
+            return after, False  # the loop says so, and keeps the place
+        last = newest[0].event_id if newest else 0
+        return (last, True) if after > last else (after, False)
 
     async def _hear(self, client: Client, longest_s: float) -> bool:
         """Wait for news of the ledger; False when there was none for a while."""

@@ -48,7 +48,8 @@ async def get_tranches_apy(
     description="Events in the order in which they were posted. `order=asc` (default) starts with the oldest, "
     "`order=desc` with the newest. `next_after` of one page is `after` of the next; in ascending order the last page's "
     "cursor stays valid for asking again later. With `Accept: text/event-stream` the answer is a stream that goes on: "
-    "server-sent events whose ids are event ids, from `Last-Event-ID` or `after` on, else from now on.",
+    "server-sent events whose ids are event ids, from `Last-Event-ID` or `after` on, else from now on; "
+    "`reset` comes first when that place is beyond all there is.",
     tags=["events"],
     responses={400: BAD_INPUT, 503: NO_LEDGER},
     before_request=stream_if_asked,

@@ -29,6 +29,8 @@ class FriendlyAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_address(text: str) -> str:
     """The raw form of an address in any form. Raises InvalidAddress saying what is wrong with it."""
+    if not isinstance(text, str):
+        raise InvalidAddress(f"A TON address is a text, not {type(text).__name__}.")
     given = text.strip()
     match = _RAW.fullmatch(given)
     if match:

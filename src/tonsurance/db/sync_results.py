@@ -60,6 +60,11 @@ class LastRun(msgspec.Struct, frozen=True, kw_only=True):
     transaction_hash: str
     digest: str | None
 
+    @property
+    def vault_digest(self) -> str | None:
+        """The vault's part of the digest: the first line; each other one is of a factory."""
+        return None if self.digest is None else self.digest.partition("\n")[0]
+
 
 class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     """A run that ended. `explanation` is JSON text; `seqno`, `lt` and hash are None when the chain was not read."""

@@ -96,7 +96,7 @@ class TonClient:
     ) -> tuple[RawTransaction, ...]:
         """Transactions newest first, from (lt, hash) on, that one included, down to those after `to_lt`; each proved
         to have its announced hash."""
-        if not 0 < limit <= MAX_PAGE:
+        if type(limit) is not int or not 0 < limit <= MAX_PAGE:
             raise UsageError(f"A page has 1 to {MAX_PAGE} transactions, not {limit}.")
         return await self.api.get_transactions(parse_address(address), limit=limit, lt=lt, hash=hash, to_lt=to_lt)
 

@@ -39,6 +39,7 @@ from tonsurance.db.sync_results import (
 )
 from tonsurance.services.comparison import Explanation, describe_strays
 from tonsurance.services.explanation import Explainer
+from tonsurance.services.factory_repair import FactoriesFound, explain_factories, join_digest, mend_factories
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.loop import every
 from tonsurance.services.repair import LedgerRepair, Repaired
@@ -95,6 +96,7 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     examined: Examination
     found: Explanation
+    factories: FactoriesFound
     digest: str
     told: _Told
     tranches: tuple[TrancheDrift, ...]
@@ -245,14 +247,23 @@ class VaultSync:
             earlier = 0 if before is None else before.lt
             digests = await select_digests(conn, contract, vault_id, earlier, until.lt)
         after = GENESIS
-        if before is not None and before.digest == digests.earlier and before.lt <= until.lt:
+        if before is not None and before.vault_digest == digests.earlier and before.lt <= until.lt:
             after = Cursor(before.lt, bytes.fromhex(before.transaction_hash))
         explainer = Explainer(self._client, pool, contract, vault_id, self._layout)
         found = await explainer.explain(after, until)
         if after != GENESIS and (examined.verdict.differences or found.findings or found.refused):
             self._progress("The ledger is not the chain: reading all of the vault's transactions again.")
             found = await explainer.explain(GENESIS, until)
-        findings = [*found.findings, *describe_strays(examined.standing.strayed, until.lt)]
+        factories = await explain_factories(
+            self._client,
+            pool,
+            vault_id,
+            self._layout,
+            examined.verdict.seqno,
+            None if before is None else before.digest,
+        )
+        strays = describe_strays(examined.standing.strayed, until.lt)
+        findings = [*found.findings, *strays, *factories.findings]
         differences = examined.verdict.differences
         if found.refused is not None:
             differences = (*differences, f"The chain's events make no ledger: {found.refused}")
@@ -260,11 +271,12 @@ class VaultSync:
             started_at=started_at,
             examined=examined,
             found=found,
-            digest=digests.later,
+            factories=factories,
+            digest=join_digest(digests.later, factories),
             told=_Told(
                 differences=differences,
                 findings=group_findings(findings, _EXAMPLES),
-                unreadable=group_findings(found.unreadable, _EXAMPLES),
+                unreadable=group_findings([*found.unreadable, *factories.unreadable], _EXAMPLES),
             ),
             tranches=tuple(measure(state, examined.standing) for state in examined.reading.tranches),
         )
@@ -272,10 +284,13 @@ class VaultSync:
     async def _mend(self, conn: Connection, run: _Run) -> tuple[SyncResult, bool]:
         run_id, verdict = await next_run(conn), run.examined.verdict
         repair = LedgerRepair(conn, run_id, verdict.contract, verdict.vault_id, self._params)
+        left = await mend_factories(conn, run_id, verdict.vault_id, run.factories)
         repaired = await repair.apply(run.examined, run.found)
+        repaired = msgspec.structs.replace(repaired, remaining=(*repaired.remaining, *left))
         # What was found in the tail since is part of the explanation.
         strays = describe_strays(run.examined.standing.strayed, run.found.until.lt)
-        told = msgspec.structs.replace(run.told, findings=group_findings([*run.found.findings, *strays], _EXAMPLES))
+        findings = group_findings([*run.found.findings, *strays, *run.factories.findings], _EXAMPLES)
+        told = msgspec.structs.replace(run.told, findings=findings)
         return await self._write(conn, run_id, msgspec.structs.replace(run, told=told), repaired), repaired.moved
 
     async def _write(

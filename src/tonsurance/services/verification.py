@@ -11,11 +11,13 @@ from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.contracts import TranchesReading, TrancheState, VaultReader, check_contract
 from tonsurance.chain.layout import Layout
 from tonsurance.core.catalog import tranche_id_on_chain
-from tonsurance.core.errors import NotReady
+from tonsurance.core.errors import LedgerRefused, NotReady
 from tonsurance.core.events import VAULT_KIND, Cursor
 from tonsurance.core.ledger import Totals
 from tonsurance.db.audits import Followed, Standing, select_followed, select_standing, select_vault_addresses
+from tonsurance.db.policy_repairs import select_known_factories
 from tonsurance.db.pool import Pool, acquire
+from tonsurance.services.policy_comparison import examine_exposure, examine_policies
 
 DEFAULT_WAIT_S = 120.0
 _POLL_S = 0.2
@@ -103,8 +105,21 @@ class VaultVerifier:
         Raises ChainUnavailable, DatabaseUnavailable, NotReady when the ledger does not get there in time, and
         NotOurContract or another ChainDataError when the chain's answers cannot be used.
         """
-        found = await self.examine()
-        return Verification(equal=not found.verdict.differences, vaults=(found.verdict,))
+        found = (await self.examine()).verdict
+        differences = (*found.differences, *await self._compare_factories(found.vault_id))
+        verdict = msgspec.structs.replace(found, differences=differences)
+        return Verification(equal=not differences, vaults=(verdict,))
+
+    async def _compare_factories(self, vault_id: str) -> list[str]:
+        """The policies against the log of their factories, and the exposure against the policies, of one moment."""
+        async with acquire(self._pool) as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            said = [finding.said for finding in await examine_exposure(conn, vault_id, 0)]
+            for contract in await select_known_factories(conn, vault_id):
+                try:
+                    said += (finding.said for finding in (await examine_policies(conn, contract, vault_id)).findings)
+                except LedgerRefused as refusal:
+                    said.append(refusal.message)
+        return said
 
     async def examine(self) -> Examination:
         """The same with all that was read."""

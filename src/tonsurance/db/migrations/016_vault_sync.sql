@@ -390,11 +390,49 @@ END
 $$;
 COMMENT ON FUNCTION repair_snapshot IS 'make the snapshot of a vault the last rows of its history; returns how many rows were not';
 
+-- Policies of a factory that are not what its events come to: $5 is an array of {policy_id, why, row}, a null row is a
+-- policy that no event made. The exposure moves with them: it is counted anew before, so that it can move at all when
+-- it was wrong, and after; what it came to is journalled by row.
+CREATE FUNCTION repair_policies(run bigint, vault text, contract text, lt bigint, wrong jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    exposed jsonb := (SELECT coalesce(jsonb_agg(to_jsonb(e) - 'updated_at'), '[]') FROM product_exposure e);
+BEGIN
+    PERFORM lock_ledger_head();
+    PERFORM update_product_exposure_cache();
+    INSERT INTO ledger_adjustments (run_id, vault_id, relation, action, contract_address, logical_time, message_index,
+        row_before, row_after, reason)
+    SELECT run, vault, 'policies', CASE WHEN p.policy_id IS NULL THEN 'insert'
+        WHEN jsonb_typeof(w -> 'row') = 'null' THEN 'delete' ELSE 'update' END, contract,
+        coalesce((w #>> '{row,created_lt}')::bigint, p.created_lt),
+        coalesce((w #>> '{row,created_message_index}')::int, p.created_message_index), to_jsonb(p),
+        nullif(w -> 'row', 'null'), w ->> 'why'
+    FROM jsonb_array_elements(wrong) w
+        LEFT JOIN policies p ON p.contract_address = contract AND p.policy_id = (w ->> 'policy_id')::bigint;
+    DELETE FROM policies p USING jsonb_array_elements(wrong) w
+    WHERE p.contract_address = contract AND p.policy_id = (w ->> 'policy_id')::bigint;
+    INSERT INTO policies SELECT made.* FROM jsonb_array_elements(wrong) w,
+        jsonb_populate_record(NULL::policies, w -> 'row') made
+    WHERE jsonb_typeof(w -> 'row') <> 'null';
+    PERFORM update_product_exposure_cache();
+    INSERT INTO ledger_adjustments (run_id, vault_id, relation, action, contract_address, logical_time, row_before,
+        row_after, reason)
+    SELECT run, now.vault_id, 'product_exposure', 'rebuild', contract, lt, held.before, to_jsonb(now) - 'updated_at',
+        'is the sum of the policies not ended'
+    FROM product_exposure now LEFT JOIN (
+        SELECT e AS before, (jsonb_populate_record(NULL::product_exposure, e)).* FROM jsonb_array_elements(exposed) e
+    ) held USING (vault_id, coverage_type, chain_id, stablecoin_id)
+    WHERE held.before IS DISTINCT FROM to_jsonb(now) - 'updated_at';
+END
+$$;
+COMMENT ON FUNCTION repair_policies IS 'make policies what their events come to and count the exposure anew, and journal both';
+
 REVOKE ALL ON FUNCTION refuse_unjournalled_change, find_event_id, make_event_id, repair_event, repair_entry,
-    repair_history, drop_streams, repair_snapshot, last_states FROM PUBLIC;
+    repair_history, drop_streams, repair_snapshot, last_states, repair_policies FROM PUBLIC;
 
 GRANT SELECT, INSERT ON vault_sync_results, vault_sync_tranches, ledger_adjustments TO tonsurance_ingest;
 GRANT USAGE ON SEQUENCE vault_sync_run_id TO tonsurance_ingest;
 GRANT SELECT ON vault_sync_results, vault_sync_tranches, ledger_adjustments TO tonsurance_api, tonsurance_admin;
-GRANT EXECUTE ON FUNCTION repair_event, repair_entry, repair_history, drop_streams, repair_snapshot TO tonsurance_ingest;
+GRANT EXECUTE ON FUNCTION repair_event, repair_entry, repair_history, drop_streams, repair_snapshot,
+    repair_policies TO tonsurance_ingest;
 GRANT EXECUTE ON FUNCTION last_states TO tonsurance_ingest, tonsurance_api, tonsurance_admin;
