@@ -11,7 +11,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("reading", "decoding", "posting", "reserving", "library", "config", "backfill", "latency", "stack", "forecast")
+NAMES = (
+    "reading",
+    "quoting",
+    "decoding",
+    "posting",
+    "reserving",
+    "library",
+    "config",
+    "backfill",
+    "latency",
+    "stack",
+    "forecast",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -18,88 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from declared_use import check_use, mirror_faults
+from literal_rules import ALLOWED, OUTSIDE, ROOMS
 from parameter_reads import Module, constants, load_modules
-
-ROOMS = (
-    "core/*.py",
-    "db/folding.py",
-    "db/postings.py",
-    *(
-        f"services/*{word}*"
-        for word in (
-            "alert", "apy", "bridge", "capacity", "capital", "chain_params", "claim", "collateral", "correlation",
-            "coverage", "curve", "depeg", "effects", "exposure", "fees", "float", "forecast", "hedg", "limit", "liquid",
-            "loss", "oracle", "payout", "polic", "portfolio", "premium", "pric", "quote", "reserv", "risk", "settle",
-            "stress", "tier", "tracker", "tranche", "trigger", "underwrit", "utili", "waterfall", "yield",
-        )
-    ),
-)  # fmt: skip
-"""Business code by the pattern of its path (`*` also matches a `/`), so that a new file is covered from its first line.
-core is all rooms but for the exceptions."""
-
-OUTSIDE = {
-    "core/parameters/*.py": "the registry is where the numbers are declared",
-    "core/catalog.py": "the defaults of the tranches, which the registry declares; core/params.py alone may take them",
-    "core/dataset_seeds.py": "observations of the past and scenarios: rows of a table, which people change there",
-    "core/datasets.py": "bounds of the tables' columns",
-    "core/errors.py": "no calculation",
-    "core/events.py": "no calculation",
-    "core/moments.py": "no calculation",
-    "core/forecast.py": "a statistical method; its numbers stand in docs/formulas.md, section 10",
-    "core/history.py": "lengths of buckets, and how many points an answer holds",
-    "services/alert_feed.py": "how often and how much is read",
-    "services/alert_records.py": "sizes of pages",
-    "services/alert_tasks.py": "how often the process looks",
-    "services/reservation_*.py": "groups and pauses of the process; the business limits are core/limits.py",
-    "services/reservations.py": "pages and pauses of the process; the business limits are core/limits.py",
-    "core/float_manager.py": "the contract's own rule; what can be chosen is in its storage",
-    "services/policy_event_subscriber.py": "a library outside of any daemon: its caller gives the parameters",
-    "core/prices.py": "money's smallest unit",
-    "services/price_feed.py": "how often the process looks",
-    "services/value_alerts.py": "how long something that happened is told of",
-    "services/admin_limits.py": "limits of the process, not of the business",
-}
-"""What the patterns match and is no room, with the reason."""
-
-ALLOWED = {
-    ("core/daemon_alerts.py", "_MINUTE_S"): "unit",
-    ("core/units.py", "NANO_PER_TON"): "unit",
-    ("core/units.py", "WHOLE_PERCENT"): "unit",
-    ("core/units.py", "PARTS_PER_MILLION"): "unit",
-    ("core/units.py", "BIGINT_MAX"): "width of a column",
-    ("core/tranches.py", "_SIGMOID_SLOPE"): "shape of the bonding curve: docs/formulas.md, section 2",
-    ("core/tranches.py", "_SIGMOID_CENTRE"): "shape of the bonding curve: docs/formulas.md, section 2",
-    ("core/tranches.py", "_LOG_BASE"): "shape of the bonding curve: docs/formulas.md, section 2",
-    ("core/tranches.py", "_EXPONENT"): "shape of the bonding curve: docs/formulas.md, section 2",
-    ("core/tiers.py", "_TIERS"): "part of the parameters' keys",
-    ("core/policies.py", "PAY_CLAIM_OP"): "op-code of the vault",
-    ("services/policy_comparison.py", "_CHUNK"): "rows read in one statement",
-    ("core/units.py", "DAY_S"): "unit",
-    ("core/units.py", "YEAR_S"): "unit",
-    ("core/alerts.py", "ROUNDING"): "how far floating point is off",
-    ("core/limits.py", "_VERSIONS_KEPT"): "size of a cache",
-    ("core/limits.py", "_EDGES_KEPT"): "size of a cache",
-    ("core/reservations.py", "MOST_OPEN"): "bound of the work of one decision",
-    ("core/reservations.py", "MOST_OPEN_OF_ONE"): "bound of the work of one decision",
-    ("core/reservations.py", "QUOTE_MAX"): "width of a quote id on chain",
-    ("core/yields.py", "_MOST_EXPONENT"): "where a figure stops to be readable",
-    ("services/utilization_tracker.py", "CACHE_TTL_S"): "how long the process may go on without reading",
-    ("services/utilization_tracker.py", "FRESHEN_S"): "how often the process reads again",
-    ("services/utilization_tracker.py", "DEFAULT_PARAMS"): "documented as default_thresholds, beside those in force",
-    ("services/alerting.py", "EVALUATE_EVERY_S"): "how often the process looks",
-    ("services/alerting.py", "RECOUNT_AFTER_S"): "how often the process looks",
-    ("services/alerting.py", "STALE_AFTER_S"): "when figures are no evidence",
-    ("core/waterfall.py", "LOCKED_SHARES"): "constant of contracts/vault_rules.fc",
-    ("core/claims.py", "BREAKER_PERCENT"): "constant of contracts/vault_rules.fc",
-    ("core/claims.py", "LEAST_PRICE"): "constant of contracts/vault_rules.fc",
-    ("core/claims.py", "LEAST_PRICE_OF_DEPOSIT"): "constant of contracts/vault_rules.fc",
-    ("core/params.py", "TRANCHES"): "the defaults, to be replaced by what is configured",
-    ("core/params.py", "PARAMETERS"): "the defaults, to be replaced by what is configured",
-    ("core/params.py", "REGISTRY"): "which names are declared",
-    ("services/chain_params.py", "INTERVAL_S"): "how often the process asks",
-    ("services/config_effects.py", "CURVE_STEPS"): "how finely a dry run draws a curve",
-}
-"""Constants of rooms, given a number or imported from outside of the rooms, with the reason."""
 
 MIRRORS = {
     ("core/waterfall.py", "LOCKED_SHARES"): ("risk", "locked_shares"),

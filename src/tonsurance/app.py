@@ -23,6 +23,7 @@ from tonsurance.running import last_good_path, run_async
 if TYPE_CHECKING:
     from tonsurance.db.migrate import MigrationReport
     from tonsurance.db.postgres import Cluster
+    from tonsurance.services.quote_signer import Signer
     from tonsurance.services.shared_redis import SharedRedis
 
 network_url = settings.network_url
@@ -200,6 +201,7 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
     from tonsurance.api.admin_parts import AdminWiring
     from tonsurance.api.server import serve_api as serve
     from tonsurance.api.settings import ApiSettings
+    from tonsurance.api.shop_parts import ShopWiring
     from tonsurance.api.write_parts import WriteWiring
     from tonsurance.db.roles import ROLE_OF
     from tonsurance.services.config_loader import ConfigLoader
@@ -226,8 +228,22 @@ def serve_api(dsn: str, *, host: str, port: int) -> None:
         proxies=settings.trusted_proxies(env),
         open_to_all=settings.open_writes(env),
     )
-    chosen = ApiSettings(host=host, port=port, pool_size=settings.pool_size(env))
-    run_async(serve(dsn, chosen, loader, wiring, writes, _shared_redis(env)))
+    signer = _remote_signer(env)
+    shop = ShopWiring(dsn, keys=settings.quote_keys(env) if signer is None else (), signer=signer)
+    chosen = ApiSettings(
+        host=host, port=port, pool_size=settings.pool_size(env), test_wallet_url=settings.local_wallet_url(env)
+    )
+    run_async(serve(dsn, chosen, loader, wiring, writes, _shared_redis(env), shop))
+
+
+def _remote_signer(env: settings.Environment) -> Signer | None:
+    """The process that signs quotes, when it is another one."""
+    path = settings.quote_signer(env)
+    if path is None:
+        return None
+    from tonsurance.services.signer_client import SocketSigner
+
+    return SocketSigner(path)
 
 
 def _shared_redis(env: settings.Environment) -> SharedRedis | None:

@@ -17,6 +17,7 @@ from tonsurance.cli_events import events_cli
 from tonsurance.cli_health import health
 from tonsurance.cli_ledger import replay, rescan, verify
 from tonsurance.cli_localnet import DEFAULT_SPEED, localnet_cli
+from tonsurance.cli_signer import signer
 from tonsurance.cli_sync import sync
 from tonsurance.cli_targets import resolve_database, resolve_stack
 from tonsurance.cli_token import token
@@ -35,7 +36,7 @@ cli = cyclopts.App(
 )
 cli.command(localnet_cli)
 cli.command(events_cli)
-for command in (config_cli, contracts_cli, token, verify, replay, rescan, sync, doctor, health):
+for command in (config_cli, contracts_cli, token, verify, replay, rescan, sync, doctor, health, signer):
     cli.command(command)
 
 Env = Environment

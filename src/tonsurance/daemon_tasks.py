@@ -21,11 +21,13 @@ from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.config_store import ConfigStore
 from tonsurance.services.daemon_health import DaemonHealth
 from tonsurance.services.direct_vaults import keep_queue
+from tonsurance.services.factory_state import keep_factory_states
 from tonsurance.services.ingest import IngestStatus
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.loop import every
 from tonsurance.services.price_feed import keep_prices
 from tonsurance.services.product_views import keep_product_views
+from tonsurance.services.receipt_retention import keep_receipts
 from tonsurance.services.reservation_keeper import keep_reservations
 from tonsurance.services.retention import keep_history
 from tonsurance.services.second_source import CONFIRM_EVERY_S, SecondSource
@@ -60,7 +62,7 @@ class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_tasks(parts: DaemonParts) -> list[Task]:
-    """Alerts, reservations, history, prices, queued updates, the contracts' terms, and what goes to Redis."""
+    """Alerts, reservations, history, prices, queued updates, the contracts' terms, receipts, and what goes to Redis."""
     dsn, loader = parts.dsn, parts.loader
     redis_url = settings.redis_url(parts.env)
     tasks = [
@@ -71,6 +73,8 @@ def make_tasks(parts: DaemonParts) -> list[Task]:
         Task("vault sync", lambda stop: _keep_synced(parts, stop)),
         Task("product views", lambda stop: keep_product_views(dsn, stop)),
         Task("queued updates", lambda stop: keep_queue(dsn, lambda: loader.params, stop)),
+        Task("factory state", lambda stop: keep_factory_states(dsn, parts.client, stop)),
+        Task("receipts", lambda stop: keep_receipts(dsn, lambda: loader.params, stop)),
     ]
     price_url, price_key = settings.price_source(parts.env)
     if price_url is not None:

@@ -45,6 +45,14 @@ ADMIN_REFUSED = Counter("tonsurance_admin_refused_total", "Admin requests that w
 ADMIN_LOCKOUTS = Counter("tonsurance_admin_lockouts_total", "Addresses shut out after too many bad tokens")
 CONFIG_OVERRIDES = Counter("tonsurance_config_overrides_total", "Changes of parameters by emergency override")
 RESERVATIONS = Counter("tonsurance_reservations_total", "Requests about reservations", ["request", "outcome"])
+QUOTES = Counter("tonsurance_quotes_total", "Quotes asked for", ["coverage_type", "chain", "outcome"])
+QUOTES_KEPT = Counter("tonsurance_quote_receipts_kept_total", "Quotes with a buyer that were to be kept", ["outcome"])
+QUOTES_FORGOTTEN = Counter("tonsurance_quote_receipts_forgotten_total", "Receipts that were deleted", ["kind"])
+QUOTES_VERIFIED = Counter("tonsurance_quote_verifications_total", "Receipts computed again", ["outcome"])
+QUOTES_ISSUED = Gauge("tonsurance_quotes_issued", "Quotes with a buyer since the beginning", ["coverage_type", "chain"])
+QUOTES_BOUGHT = Gauge(
+    "tonsurance_quotes_bought", "Quotes that became policies since the beginning", ["coverage_type", "chain"]
+)
 RESERVATIONS_SETTLED = Counter("tonsurance_reservations_settled_total", "Reservations the keeper ended", ["status"])
 ALERTS_OPEN = Gauge("tonsurance_alerts_open", "Open alerts", ["kind", "severity"])
 ALERT_TRANSITIONS = Counter("tonsurance_alert_transitions_total", "What happened to alerts", ["kind", "change"])
@@ -61,6 +69,9 @@ SECOND_SOURCE = Counter(
 )
 PRICE_USD = Gauge("tonsurance_price_usd", "Price read last, in US dollars", ["asset"])
 PRICE_OBSERVED_AT = Gauge("tonsurance_price_observed_at_seconds", "When the source saw that price", ["asset"])
+PRICE_USED_AGE = Gauge("tonsurance_price_used_age_seconds", "Age of the price that was used last", ["asset"])
+MARKET_READS = Counter("tonsurance_market_reads_total", "Looks at what quotes are made of", ["outcome"])
+PRODUCT_LISTS = Counter("tonsurance_product_lists_total", "Times the list of products was made anew")
 BLOCK_TO_LEDGER_SECONDS = Histogram(
     "tonsurance_block_to_ledger_seconds",
     "From a block's time to its events in the ledger; whole seconds of the chain's clock, live blocks only",

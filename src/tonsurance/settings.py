@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -11,6 +12,7 @@ import msgspec
 
 from tonsurance.chain.urls import split_urls
 from tonsurance.core.errors import UsageError
+from tonsurance.services.signing_key import SecretKey
 
 DEFAULT_PORT = 8080
 DEFAULT_POOL_SIZE, LARGEST_POOL_SIZE = 4, 10
@@ -21,6 +23,7 @@ NETWORK_URLS = {"mainnet": "https://toncenter.com", "testnet": "https://testnet.
 PUBLIC_PRICE_URL = "https://api.coingecko.com/api/v3"
 PUBLIC_POLL_INTERVAL_S = 10.0
 LOCAL_POLL_INTERVAL_S = 0.1
+_LOCAL_WALLET = re.compile(r"http://(127\.0\.0\.1|localhost):[0-9]{1,5}(/[A-Za-z0-9_./-]*)?")
 
 
 class Environment:
@@ -195,9 +198,45 @@ def redis_url(env: Environment) -> str | None:
     return url
 
 
+def local_wallet_url(env: Environment) -> str | None:
+    """TEST_WALLET_URL, where a local chain has its test wallets. They sign for everybody: only on this machine."""
+    url = env.get("TEST_WALLET_URL")
+    if url is not None and not _LOCAL_WALLET.fullmatch(url):
+        raise UsageError(
+            "TEST_WALLET_URL is not an address on this machine.",
+            advice="It looks like http://127.0.0.1:8081/_localnet/wallet, and is for local chains only.",
+        )
+    return url
+
+
 def quote_key(env: Environment) -> bytes | None:
     """The Ed25519 seed that signs quotes: QUOTE_KEY, 32 bytes in hex."""
-    text = env.get("QUOTE_KEY")
+    return _read_seed(env, "QUOTE_KEY")
+
+
+def quote_keys(env: Environment) -> tuple[SecretKey, ...]:
+    """The keys that sign quotes: QUOTE_KEY, and QUOTE_KEY_NEXT while keys are exchanged; none when neither is set."""
+    seeds = [seed for name in ("QUOTE_KEY", "QUOTE_KEY_NEXT") if (seed := _read_seed(env, name)) is not None]
+    keys = {key.public_key: key for key in map(SecretKey, seeds)}
+    if len(keys) < len(seeds):
+        seeds.clear()
+        raise UsageError("QUOTE_KEY and QUOTE_KEY_NEXT are the same key.")
+    return tuple(keys.values())
+
+
+def quote_signer(env: Environment) -> Path | None:
+    """QUOTE_SIGNER=unix:PATH, where another process signs quotes; None: this one does."""
+    text = env.get("QUOTE_SIGNER")
+    if text is None:
+        return None
+    scheme, _, path = text.partition(":")
+    if scheme != "unix" or not path:
+        raise UsageError("QUOTE_SIGNER is not readable.", advice="It looks like unix:/run/tonsurance/signer.sock.")
+    return Path(path)
+
+
+def _read_seed(env: Environment, name: str) -> bytes | None:
+    text = env.get(name)
     if text is None:
         return None
     try:
@@ -205,7 +244,8 @@ def quote_key(env: Environment) -> bytes | None:
     except ValueError:
         seed = b""
     if len(seed) != 32:
-        raise UsageError("QUOTE_KEY must be 32 bytes in hex.")
+        del text, seed  # who shows this frame's variables shall not see them
+        raise UsageError(f"{name} must be 32 bytes in hex.")
     return seed
 
 

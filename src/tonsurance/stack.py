@@ -267,6 +267,7 @@ class Stack:
             given.setdefault("APPROVALS", "off")
             given.setdefault("WRITES", "open")
             given.setdefault("PRICE_URL", f"{self._status.chain_url}/feeds/api/v3")
+            given.setdefault("TEST_WALLET_URL", f"{self._status.chain_url}/_localnet/wallet")
         return given
 
     def _write_status(self) -> None:

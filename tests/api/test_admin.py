@@ -53,7 +53,9 @@ async def test_a_dry_run_says_ok_and_changes_nothing(admin: AdminApi) -> None:
     found = answer.json()
     assert (found["dry_run"], found["valid"], found["validation"], found["errors"]) == (True, True, "OK", [])
     assert (found["category"], found["key"], found["new_value"]) == ("pricing", "base_rate_USDC", 0.05)
-    assert found["effects"]["quotes"] == found["effects"]["risk"] == "not_available"
+    assert found["effects"]["risk"] == "not_available"
+    assert found["effects"]["quotes"]["technical_price"]["changed"] == 40  # USDC, wherever and whatever is covered
+    assert found["effects"]["quotes"]["list_price"]["changed"] == 0
     assert await admin.value() == 0.04
 
 

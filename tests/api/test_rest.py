@@ -34,7 +34,10 @@ ELSEWHERE = {
     "/api/v1/utilization/{tranche_id}/history",
     "/api/v1/vaults",
     "/api/v2/prices",
+    "/api/v2/products",
     "/api/v2/risk/alerts",
+    "/api/v2/risk/exposure",
+    "/api/v2/wallet",
 }
 """Routes with tests of their own."""
 ALL_PATHS = (*FIGURE_PATHS, *LISTS, "/health", "/health/live", "/health/ready", "/metrics")

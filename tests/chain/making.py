@@ -104,11 +104,14 @@ def make_description(phases: Phases) -> Cell:
         data.store_bit(0).store_uint(0b10, 2)
     else:
         data.store_bit(1).store_bit(phases.computed).store_bit(0).store_bit(0).store_coins(99)
-        details = Builder().store_uint(1000, 16 + 8).store_int(0, 8).store_int(0 if phases.computed else 405, 32)
+        details = Builder().store_uint(2, 3).store_uint(1000, 16).store_uint(2, 3).store_uint(2000, 16).store_bit(0)
+        details.store_int(0, 8).store_int(0 if phases.computed else 405, 32)
         data.store_ref(details.store_bit(0).store_uint(7, 32).store_uint(0, 512).end_cell())
     if phases.has_action and not phases.skipped:
         action = Builder().store_bit(phases.acted).store_bit(1).store_bit(0).store_bit(0).store_bit(0).store_bit(0)
-        action.store_int(0, 32).store_bit(0).store_uint(1, 16).store_uint(0, 48).store_uint(0, 256)
+        action.store_int(0 if phases.acted else 37, 32).store_bit(0).store_uint(1, 16).store_uint(0, 48).store_uint(
+            0, 256
+        )
         data.store_bit(1).store_ref(action.store_uint(0, 3 + 3).end_cell())
     else:
         data.store_bit(0)

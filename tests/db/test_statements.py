@@ -16,13 +16,17 @@ from tonsurance.db import (
     daemons,
     entries,
     events,
+    exposure,
+    factory_state,
     history,
     ledger,
     partitions,
     policies,
+    policy_lists,
     policy_repairs,
     postings,
     quarantine,
+    quotes,
     reconciliation,
     reservations,
     series,
@@ -32,6 +36,7 @@ from tonsurance.db import (
     swapping,
     sync_results,
     tranches,
+    transactions,
     webhooks,
 )
 from tonsurance.db.pool import connect
@@ -43,13 +48,17 @@ _MODULES: tuple[ModuleType, ...] = (
     daemons,
     entries,
     events,
+    exposure,
+    factory_state,
     history,
     ledger,
     partitions,
     policies,
+    policy_lists,
     policy_repairs,
     postings,
     quarantine,
+    quotes,
     reconciliation,
     reservations,
     series,
@@ -59,6 +68,7 @@ _MODULES: tuple[ModuleType, ...] = (
     swapping,
     sync_results,
     tranches,
+    transactions,
     webhooks,
 )
 _VERBS = ("SELECT", "INSERT", "UPDATE", "WITH")
@@ -83,11 +93,27 @@ ROW_TYPES = {
     "events.SELECT_EVENTS": events.EventRow,
     "events.SELECT_EVENTS_SINCE": events.EventRow,
     "entries.SELECT_ENTRIES": entries.EntryRow,
+    "exposure.SELECT_EXPOSURE": exposure.ExposureRow,
+    "exposure.SELECT_LAST_POSTED": exposure.LastPosted,
+    "exposure.SELECT_RECORDS": exposure.RecordRow,
+    "factory_state.SELECT_FACTORY_STATES": factory_state.FactoryState,
+    "factory_state.SELECT_POLICY_END": factory_state.PolicyEnd,
     "history.SELECT_TRANCHES_AT_LT": tranches.TrancheRow,
     "history.SELECT_TRANCHES_AT_TIME": tranches.TrancheRow,
     "history.SELECT_REACH": history.Reach,
+    "quotes.SELECT_QUOTE": quotes.QuoteRow,
+    "quotes.SELECT_QUOTE_FATE": quotes.QuoteFate,
+    "quotes.SELECT_CONVERSION": quotes.ConversionRow,
+    "quotes.SELECT_CONVERSION_SUMS": quotes.ConversionSum,
+    "quotes.SELECT_FORGOTTEN": quotes.Forgotten,
     "tranches.SELECT_TRANCHES": tranches.TrancheRow,
     "tranches.SELECT_TRANCHES_SINCE": tranches.TrancheRow,
+    "policy_lists.SELECT_POLICIES": policy_lists.PolicyRow,
+    "policy_lists.SELECT_POLICY": policy_lists.PolicyRow,
+    "transactions.SELECT_ISSUED_QUOTE": transactions.IssuedQuote,
+    "transactions.SELECT_MATCHES": transactions.TransactionRow,
+    "transactions.SELECT_TRANSACTION": transactions.TransactionRow,
+    "transactions.SELECT_POLICY_TRANSACTIONS": transactions.TransactionRow,
     "policies.SELECT_POLICY_COUNTS": policies.PolicyCounts,
 }
 
@@ -113,5 +139,7 @@ async def test_every_combination_of_filters_can_be_prepared(conn) -> None:  # ty
     for chosen, paged, newest in itertools.product(range(16), (False, True), (False, True)):
         some = tuple(column for place, column in enumerate(columns) if chosen >> place & 1)
         await conn.prepare(events.make_events_statement(some, paged=paged, newest_first=newest))
+        listed = tuple(column for place, column in enumerate(("buyer_address", "status")) if chosen >> place & 1)
+        await conn.prepare(policy_lists.make_policies_statement(listed, paged=paged))
         by_tranche = bool(chosen & 1)
         await conn.prepare(entries.make_entries_statement(by_tranche=by_tranche, paged=paged, newest_first=newest))

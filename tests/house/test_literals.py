@@ -173,7 +173,7 @@ def test_a_parameter_that_nothing_reads_is_named(source: Path) -> None:
     ("module", "old", "new", "unused"),
     [
         ("api/admin_parts.py", '"admin_rate_limit"', '"key_rate_limit"', "api/admin_rate_limit"),
-        ("core/tiers.py", "tier{tier}_multiplier", "tier{tier}_threshold", "pricing/size_discount_tier1_multiplier"),
+        ("core/technical_rates.py", '"stress_slope"', '"claims_cap"', "pricing/stress_slope"),
         ("services/chain_params.py", '"waiting_period_s"', '"waiting_period"', "risk/waiting_period_s"),
         ("core/params.py", '_take(values, "risk", "high_utilization", float)', "1.0", "risk/high_utilization"),
     ],

@@ -15,6 +15,7 @@ TABLES = (
     "blockchain_events",
     "blockchain_quarantine",
     "blockchain_sync_state",
+    "blockchain_transactions",
     "ledger_entries",
     "policies",
     "tranche_utilization",

@@ -31,6 +31,7 @@ LEDGER_TABLES = (
     "tranche_utilization",
     "tranche_utilization_history",
     "blockchain_sync_state",
+    "blockchain_transactions",
     "policies",
     "premium_streams",
 )

@@ -27,7 +27,7 @@ from tonsurance.services.rescan import Rescan, rescan_ledger
 LAYOUT = load_layout()
 EVERYTHING = (
     "blockchain_events", "ledger_entries", "tranche_utilization", "tranche_utilization_history",
-    "blockchain_sync_state", "policies", "premium_streams", "product_exposure",
+    "blockchain_sync_state", "blockchain_transactions", "policies", "premium_streams", "product_exposure",
 )  # fmt: skip
 
 

@@ -95,11 +95,11 @@ def test_an_alert_of_another_severity_is_shown_as_a_change() -> None:
 
 def test_features_that_are_not_there_say_so_and_can_be_added() -> None:
     effects = make_effects()
-    assert effects.compute(DEFAULT_PARAMS, DEFAULT_PARAMS, None)["quotes"] == NOT_AVAILABLE
-    effects.register_probe("quotes", lambda old, new, snapshot: {"from": old.version, "to": new.version})
+    assert effects.compute(DEFAULT_PARAMS, DEFAULT_PARAMS, None)["risk"] == NOT_AVAILABLE
+    effects.register_probe("risk", lambda old, new, snapshot: {"from": old.version, "to": new.version})
     found = effects.compute(DEFAULT_PARAMS, build_params({}, 7), None)
-    assert found["quotes"] == {"from": 1, "to": 7}
-    assert found["risk"] == NOT_AVAILABLE
+    assert found["risk"] == {"from": 1, "to": 7}
+    assert found["capacity"] == NOT_AVAILABLE
 
 
 def test_effects_are_json_without_nan() -> None:

@@ -225,7 +225,7 @@ FACTORS = DEFAULT_PARAMS.value("pricing", "risk_factors_USDC")
         (("pricing", "stablecoin_adjustment_USDC"), 0.5, "would change by 0.5; the most of one edit is 0.005"),
         (("pricing", "risk_weight_regulatory_clarity"), 1.0, "would change by 1.1; the most of one edit is 0.1"),
         (("pricing", "stress_slope"), 0.0, "would change by 2; the most of one edit is 1"),
-        (("pricing", "trigger_adjustment_factor"), 10.0, "would change by 9.5"),
+        (("pricing", "trigger_adjustment_factor"), 1.0, "would change by 0.5; the most of one edit is 0.25"),
         (("pricing", "risk_factors_USDC"), {**FACTORS, "reserve_quality": 1.0}, "reserve_quality would change by 0.9"),  # type: ignore[dict-item]
         (("risk", "min_collateralization"), 10.0, "would change by 8.9; the most of one edit is 0.25"),
         (("risk", "reservation_max_share"), 1.0, "factor of 20; the most of one edit is 2"),

@@ -15,8 +15,6 @@ from tonsurance.core.errors import (
     CapacityExceeded,
     IdempotencyConflict,
     InputError,
-    QuoteNeeded,
-    QuoteUsed,
     ReservationEnded,
     TonsuranceError,
     UnknownReservation,
@@ -25,6 +23,7 @@ from tonsurance.core.errors import (
 )
 from tonsurance.core.params import DEFAULT_PARAMS
 from tonsurance.core.reservations import ANONYMOUS, Outcome, ReservationStatus, ReserveRequest
+from tonsurance.core.sale_errors import QuoteNeeded, QuoteUsed
 from tonsurance.core.units import BIGINT_MAX
 from tonsurance.db.direct import DirectUpdate, Part, create_direct_vault, post_direct
 from tonsurance.db.pool import connect

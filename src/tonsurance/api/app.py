@@ -12,14 +12,16 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from tonsurance import __version__
-from tonsurance.api import alerts, capacity, health, history, policies, prices, v1, v2
+from tonsurance.api import alerts, capacity, health, history, policies, prices, products, risk, v1, v2, wallet
 from tonsurance.api.admin_routes import BEARER, AdminParts, make_admin_router, make_guarded_router
 from tonsurance.api.edge import Edge
 from tonsurance.api.errors import answer_http_error, answer_known_error, answer_unexpected_error
 from tonsurance.api.event_stream import EventStreams
 from tonsurance.api.injected import Services
 from tonsurance.api.page import page_routes
+from tonsurance.api.quick_quotes import QuickQuotes
 from tonsurance.api.reservations import WriteParts, make_reservation_router
+from tonsurance.api.shop_parts import ShopParts
 from tonsurance.api.ws import Sockets
 from tonsurance.core.errors import TonsuranceError
 
@@ -36,7 +38,7 @@ def make_alert_router(admin: AdminParts) -> Router:
 
 
 def _list_routes(
-    services: Services, admin: AdminParts | None, writes: WriteParts | None
+    services: Services, admin: AdminParts | None, writes: WriteParts | None, shop: ShopParts | None
 ) -> list[HTTPRouteHandler | ASGIRouteHandler | Router]:
     return [
         v1.get_utilization_dashboard,
@@ -59,22 +61,31 @@ def _list_routes(
         health.get_ready,
         health.get_metrics,
         Sockets(services.hub, services.settings).route(),
+        products.get_products,
+        risk.get_exposure,
+        wallet.get_wallet,
         *page_routes(),
         *([] if admin is None else [make_admin_router(admin), make_alert_router(admin)]),
         *([] if writes is None else [make_reservation_router(writes)]),
+        *([] if shop is None else shop.routers()),
     ]
 
 
-def make_app(services: Services, admin: AdminParts | None = None, writes: WriteParts | None = None) -> Litestar:
-    """The ASGI application over these services; the admin API and what writes are part of it when their parts are
-    given."""
+def make_app(
+    services: Services,
+    admin: AdminParts | None = None,
+    writes: WriteParts | None = None,
+    shop: ShopParts | None = None,
+) -> Litestar:
+    """The ASGI application over these services; the admin API, what writes and what sells cover are part of it when
+    their parts are given."""
     settings = services.settings
 
     def provide_services() -> Services:
         return services
 
     app = Litestar(
-        route_handlers=_list_routes(services, admin, writes),
+        route_handlers=_list_routes(services, admin, writes, shop),
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         exception_handlers={
             TonsuranceError: answer_known_error,
@@ -102,6 +113,7 @@ def make_app(services: Services, admin: AdminParts | None = None, writes: WriteP
         logging_config=None,
     )
     app.state.event_streams = EventStreams(services)
+    handler = app.asgi_handler if shop is None else QuickQuotes(app.asgi_handler, shop.desk)
     # Around the framework's own error handling too, so that no answer leaves without headers and metrics.
-    app.asgi_handler = Edge(app.asgi_handler, max_body_bytes=settings.max_body_bytes)
+    app.asgi_handler = Edge(handler, max_body_bytes=settings.max_body_bytes, wallet_url=settings.test_wallet_url)
     return app

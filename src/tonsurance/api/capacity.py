@@ -12,10 +12,9 @@ from tonsurance.api.injected import Injected
 from tonsurance.api.v1 import BAD_INPUT, NOT_READY
 from tonsurance.core.capacity import Capacity
 from tonsurance.core.errors import InputError
-from tonsurance.core.limits import policy_capacity, read_rules
 from tonsurance.core.products import CHAINS, COVERAGE_TYPES, STABLECOINS
 from tonsurance.core.units import ton_from_nano
-from tonsurance.services.tranche_reads import Freshness, Snapshot, room_of
+from tonsurance.services.tranche_reads import Freshness, Snapshot, vault_room
 
 _DIMENSIONS = (("coverage_type", COVERAGE_TYPES), ("chain", CHAINS), ("stablecoin", STABLECOINS))
 
@@ -51,9 +50,7 @@ async def get_policy_capacity(
     if product is not None:
         numbers = (names.index(name) for name, (_, names) in zip(product, _DIMENSIONS, strict=True))
         in_force = await services.ledger.read_cover_in_force(snapshot.vault_id, *numbers)
-    rooms = [room_of(figures.totals) for figures in snapshot.tranches]
-    room = policy_capacity(rooms, read_rules(reads.params), in_force=in_force)
-    return _render(room, snapshot, reads.freshness, product)
+    return _render(vault_room(snapshot, reads.params, in_force), snapshot, reads.freshness, product)
 
 
 def check_product(*given: str | None) -> Product | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,11 +26,21 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
+def allow_origin_of(url: str | None) -> tuple[tuple[bytes, bytes], ...]:
+    """The security headers; with an address, pages of ours may talk to its origin too, and to no other."""
+    if url is None:
+        return SECURITY_HEADERS
+    parts = urlsplit(url)
+    connect = f"connect-src 'self' {parts.scheme}://{parts.netloc};".encode()
+    return tuple((name, value.replace(b"connect-src 'self';", connect)) for name, value in SECURITY_HEADERS)
+
+
 class Edge:
     """ASGI layer around the whole application, so that answers to unknown paths pass through it too."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, wallet_url: str | None = None) -> None:
         self._app = app
+        self._security_headers = allow_origin_of(wallet_url)
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +66,7 @@ class Edge:
                 streams = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
                 message["headers"] = [
                     *message["headers"],
-                    *SECURITY_HEADERS,
+                    *self._security_headers,
                     (b"x-request-id", request_id.encode()),
                 ]
             await send(message)

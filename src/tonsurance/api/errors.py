@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from tonsurance import log
 from tonsurance.api.wire import FieldError, Problem
-from tonsurance.core.errors import InputError, NotReady, TonsuranceError, UnknownTranche
+from tonsurance.core.errors import InputError, NotReady, PriceUnavailable, TonsuranceError, UnknownTranche
 
 logger = log.get("api")
 
@@ -37,12 +37,22 @@ STATUS_BY_CODE = {
     "quote_used": 409,
     "too_many_reservations": 429,
     "too_many_connections": 429,
+    "invalid_product": 422,
+    "not_on_sale": 422,
+    "unknown_quote": 404,
+    "unknown_transaction": 404,
+    "quote_expired": 422,
+    "refused_now": 422,
+    "unknown_policy": 404,
     "price_unavailable": 503,
+    "signer_unavailable": 503,
+    "quote_id_taken": 503,
     "usage": 400,
     "dependency": 503,
     "chain_unavailable": 503,
     "rate_limited": 503,
     "database_unavailable": 503,
+    "database_denied": 503,
     "postgres_not_found": 503,
     "not_ready": 503,
     "stale_figures": 503,
@@ -58,6 +68,7 @@ RETRY_AFTER_S = "1"
 
 _PUBLIC_TEXT = {
     "database_unavailable": "The ledger cannot be read right now.",
+    "database_denied": "The ledger cannot be read right now.",
     "migration": "The ledger is not set up yet.",
     "chain_unavailable": "The chain cannot be read right now.",
 }
@@ -112,7 +123,7 @@ def _request_id(request: Request[Any, Any, Any]) -> str | None:
 
 def public_text(error: TonsuranceError) -> str:
     """The error's own words where they are for callers; others may name hosts or users."""
-    own_words = error.message if isinstance(error, (InputError, NotReady)) else type(error)().message
+    own_words = error.message if isinstance(error, (InputError, NotReady, PriceUnavailable)) else type(error)().message
     return _PUBLIC_TEXT.get(error.code, own_words)
 
 

@@ -13,8 +13,10 @@ from tonsurance.services.alert_feed import AlertFeed
 from tonsurance.services.health import HealthReads
 from tonsurance.services.history_reads import HistoryReads
 from tonsurance.services.hub import Hub
+from tonsurance.services.market_view import MarketView
 from tonsurance.services.ports import LedgerReader
 from tonsurance.services.price_feed import PriceReads
+from tonsurance.services.product_list import ProductList
 from tonsurance.services.tranche_reads import TrancheReads
 
 
@@ -29,6 +31,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     alerts: AlertFeed | None = None
     history: HistoryReads | None = None
     prices: PriceReads | None = None
+    market: MarketView | None = None
+    products: ProductList | None = None
 
 
 Injected = NamedDependency[SkipValidation[Services]]

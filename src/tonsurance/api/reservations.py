@@ -179,7 +179,7 @@ def answer_write_error(request: Request[Any, Any, Any], error: TonsuranceError) 
     request_id = request.scope.get("request_id")
     known_id = request_id if isinstance(request_id, str) else None
     if isinstance(error, CapacityExceeded):
-        return _answer_no_capacity(error, known_id)
+        return answer_no_capacity(error, known_id)
     if not isinstance(error, AuthenticationFailed | Forbidden | TooManyRequests):
         return answer_known_error(request, error)
     status = _STATUS[error.code]
@@ -191,7 +191,8 @@ def answer_write_error(request: Request[Any, Any, Any], error: TonsuranceError) 
     return answer
 
 
-def _answer_no_capacity(error: CapacityExceeded, request_id: str | None) -> Response[bytes]:
+def answer_no_capacity(error: CapacityExceeded, request_id: str | None) -> Response[bytes]:
+    """422 with every limit and the one that binds."""
     status, room = HTTPStatus.UNPROCESSABLE_ENTITY, error.capacity
     problem = CapacityProblem(
         type=f"urn:tonsurance:problem:{error.code}",

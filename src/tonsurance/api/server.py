@@ -20,6 +20,7 @@ from tonsurance.api.app import make_app
 from tonsurance.api.injected import Services
 from tonsurance.api.reservations import WriteParts
 from tonsurance.api.settings import ApiSettings
+from tonsurance.api.shop_parts import ShopWiring
 from tonsurance.api.write_parts import WriteWiring
 from tonsurance.bus.notify import ALERTS as ALERTS_NOTIFIED
 from tonsurance.bus.notify import Listener
@@ -58,7 +59,8 @@ def bind_socket(settings: ApiSettings) -> socket.socket:
     Raises DependencyError when the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # By its number, for asyncio turns Nagle's delay (40 ms for each answer) off only where it sees that this is TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it
@@ -117,6 +119,7 @@ class ApiParts:
         alerts: AlertRecords | None = None,
         writes: WriteParts | None = None,
         history: LazyPool | None = None,
+        shop: ShopWiring | None = None,
     ) -> None:
         self.settings = settings
         self.reads = TrancheReads(ledger, params, vault_id=settings.vault_id, stale_after_s=settings.stale_after_s)
@@ -124,6 +127,7 @@ class ApiParts:
         self.hub = Hub()
         self.feed = LiveFeed(self.reads, ledger, self.hub, self._renderers())
         self.alerts = None if alerts is None else self._make_alert_feed(alerts)
+        self.shop = None if shop is None else shop.make(self.reads)
         self.app = make_app(
             Services(
                 reads=self.reads,
@@ -134,9 +138,12 @@ class ApiParts:
                 alerts=self.alerts,
                 history=None if history is None else HistoryReads(history, self.reads),
                 prices=None if history is None else PriceReads(history, lambda: self.reads.params),
+                market=None if self.shop is None else self.shop.market,
+                products=None if self.shop is None else self.shop.products,
             ),
             None if make_admin is None else make_admin(self.reads),
             writes,
+            self.shop,
         )
 
     def _make_alert_feed(self, records: AlertRecords) -> AlertFeed:
@@ -231,6 +238,7 @@ async def serve_api(
     admin: AdminWiring | None = None,
     writes: WriteWiring | None = None,
     shared: SharedRedis | None = None,
+    shop: ShopWiring | None = None,
 ) -> None:
     """One API process over the ledger at `dsn`, until SIGTERM or SIGINT.
 
@@ -238,7 +246,7 @@ async def serve_api(
     the address to listen on cannot be had.
     """
     with stop_on_signals() as stop:
-        await serve_api_until(dsn, settings, params, stop, admin, writes, shared)
+        await serve_api_until(dsn, settings, params, stop, admin, writes, shared, shop)
 
 
 async def serve_api_until(
@@ -249,6 +257,7 @@ async def serve_api_until(
     admin: AdminWiring | None = None,
     writes: WriteWiring | None = None,
     shared: SharedRedis | None = None,
+    shop: ShopWiring | None = None,
 ) -> None:
     """Like serve_api, until `stop` is set."""
     listener = bind_socket(settings)
@@ -261,17 +270,23 @@ async def serve_api_until(
     past = LazyPool(dsn, max_size=2, application_name="tonsurance api history", role=ROLE_OF["api"])
     alerts = AlertRecords(LazyPool(dsn, max_size=2, application_name="tonsurance api alerts", role=ROLE_OF["api"]))
     wake = asyncio.Event()
-    commits = Listener(dsn, lambda _version: wake.set(), role=ROLE_OF["api"])
+
+    def note_commit(_version: int | None) -> None:
+        wake.set()
+        if shop is not None:
+            shop.note_commit()
+
+    commits = Listener(dsn, note_commit, role=ROLE_OF["api"])
     try:
         logger.info("serving", host=settings.host, port=listener.getsockname()[1])
         now = params if isinstance(params, Params) else params.params
         writing = None if writes is None else writes.make(wake.set)
-        parts = ApiParts(ledger, settings, now, None if admin is None else admin.make, alerts, writing, past)
-        beside = [commits.run(stop), hear_alerts(dsn, parts).run(stop)]
+        parts = ApiParts(ledger, settings, now, None if admin is None else admin.make, alerts, writing, past, shop)
+        beside = [commits.run(stop), hear_alerts(dsn, parts).run(stop), *([] if shop is None else shop.jobs(stop))]
         if shared is not None:
             cache = shared.cache
             parts.health.watch_redis(lambda: cache.degraded)
-            beside.append(shared.listen(lambda _version: wake.set(), stop))
+            beside.append(shared.listen(note_commit, stop))
         if isinstance(params, ConfigLoader):
             loader = params
             loader.subscribe(lambda new: _use_params(parts, new, wake))
@@ -280,17 +295,10 @@ async def serve_api_until(
         await run_api(parts, listener, stop=stop, wake=wake, beside=beside)
     finally:
         listener.close()
-        if isinstance(params, ConfigLoader):
-            await params.close()
-        if admin is not None:
-            await admin.close()
-        if writes is not None:
-            await writes.close()
-        if shared is not None:
-            await shared.close()
-        await alerts.close()
-        await past.close()
-        await ledger.close()
+        loading = params if isinstance(params, ConfigLoader) else None
+        for part in (loading, admin, writes, shop, shared, alerts, past, ledger):
+            if part is not None:
+                await part.close()
     logger.info("stopped")
 
 

@@ -29,5 +29,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     ws_ping_interval_s: float = 30.0
     ws_silent_after_s: float = 300.0
     """A client that sends nothing, not even a pong, for this long is disconnected."""
+    test_wallet_url: str | None = None
+    """Where the local chain's test wallets are, for the live page; None when there are none."""
     tcp_user_timeout_ms: int = 20_000
     """The kernel ends a connection whose peer takes nothing for this long."""

@@ -33,7 +33,8 @@ class MasterchainInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountState(msgspec.Struct, frozen=True, kw_only=True):
-    """An account at a block. `code` and `data` are bags of cells, empty unless the account is active."""
+    """An account at a block. `code` and `data` are bags of cells, empty unless the account is active; `time` is the
+    block's, in unix seconds, when the server tells it."""
 
     address: str
     status: str
@@ -42,6 +43,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     last_transaction: Cursor
     block: BlockId | None
+    time: int | None = None
 
 
 class RawTransaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,7 @@ class _Account(msgspec.Struct, frozen=True):
     code: str = ""
     data: str = ""
     block_id: BlockId | None = None
+    sync_utime: int | None = None
 
 
 class MethodAnswer(msgspec.Struct, frozen=True):
@@ -113,6 +116,7 @@ def read_account(result: msgspec.Raw, address: str) -> AccountState:
         data=read_base64(account.data),
         last_transaction=_read_cursor(account.last_transaction_id),
         block=account.block_id,
+        time=account.sync_utime,
     )
 
 

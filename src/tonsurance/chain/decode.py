@@ -23,7 +23,15 @@ from tonsurance.chain.transactions import (
     read_transaction,
 )
 from tonsurance.core.errors import DecodeError
-from tonsurance.core.events import ChainEvent, Cursor, DecodedTransaction, Noted, Undecoded
+from tonsurance.core.events import (
+    NO_FACTS,
+    ChainEvent,
+    Cursor,
+    DecodedTransaction,
+    Noted,
+    TransactionFacts,
+    Undecoded,
+)
 
 INCOMING_INDEX = -1
 """The message index of an event derived from the incoming message."""
@@ -47,8 +55,10 @@ class Decoder:
         if transaction.account != self.contract.partition(":")[2]:
             raise DecodeError(f"The transaction is of account {transaction.account}, not of {self.contract}.")
         if not transaction.succeeded:
-            return DecodedTransaction(cursor=transaction.cursor, block_time=transaction.now, succeeded=False)
-        sorted_out = _SortedOut(self, transaction.cursor, transaction.now)
+            return DecodedTransaction(
+                cursor=transaction.cursor, block_time=transaction.now, succeeded=False, facts=transaction.facts
+            )
+        sorted_out = _SortedOut(self, transaction.cursor, transaction.now, transaction.facts)
         if self._derives:
             sorted_out.take_incoming(find_incoming(read_transaction(transaction.boc)))
         for message in transaction.outs:
@@ -83,10 +93,11 @@ class Decoder:
 class _SortedOut:
     """The messages of one transaction, by what they are."""
 
-    def __init__(self, decoder: Decoder, cursor: Cursor, block_time: int) -> None:
+    def __init__(self, decoder: Decoder, cursor: Cursor, block_time: int, facts: TransactionFacts = NO_FACTS) -> None:
         self._decoder = decoder
         self._cursor = cursor
         self._block_time = block_time
+        self._facts = facts
         self.events: list[ChainEvent] = []
         self.undecoded: list[Undecoded] = []
         self.noted: list[Noted] = []
@@ -97,6 +108,7 @@ class _SortedOut:
             cursor=self._cursor,
             block_time=self._block_time,
             succeeded=True,
+            facts=self._facts,
             events=tuple(self.events),
             undecoded=tuple(self.undecoded),
             noted=tuple(self.noted),

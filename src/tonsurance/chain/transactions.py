@@ -7,11 +7,16 @@ total_fees:CurrencyCollection state_update:^(HASH_UPDATE Account) description:^T
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from tonsurance.chain.cells import Cell, Slice, parse_boc
+from tonsurance.chain.facts import read_facts
+from tonsurance.chain.internal import read_body, read_internal
+from tonsurance.chain.phases import Phases, read_phases
 from tonsurance.core.errors import DecodeError
-from tonsurance.core.events import Cursor
+from tonsurance.core.events import NO_FACTS, Cursor, TransactionFacts
 
 _INDEX_BITS = 15
 _DESTINATION_BITS = 256
@@ -64,19 +69,33 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: bool
     outs: tuple[ExternalOut, ...]
     boc: bytes
+    facts: TransactionFacts = NO_FACTS
 
 
 def read_outcome(transaction: Transaction) -> Outcome:
-    """Whether it succeeded, and its external out-messages. Raises DecodeError when it contradicts itself."""
-    succeeded = did_succeed(transaction.description)
+    """How it went, and its external out-messages when it succeeded. Raises DecodeError when it contradicts itself."""
+    phases = read_phases(transaction.description)
+    messages = _read_outs(transaction) if phases.succeeded else _read_outs_of_failed(transaction)
     return Outcome(
         cursor=transaction.cursor,
         account=transaction.account,
         now=transaction.now,
-        succeeded=succeeded,
-        outs=tuple(read_external_outs(transaction)) if succeeded else (),
+        succeeded=phases.succeeded,
+        outs=tuple(_select_external(messages)) if phases.succeeded else (),
         boc=transaction.boc,
+        facts=_read_facts(transaction, messages, phases),
     )
+
+
+def _read_facts(transaction: Transaction, messages: list[tuple[int, Cell]], phases: Phases) -> TransactionFacts:
+    return read_facts(find_incoming(transaction), [message for _, message in messages], phases)
+
+
+def _read_outs_of_failed(transaction: Transaction) -> list[tuple[int, Cell]]:
+    """Nothing follows from them but what was given back: what is wrong with them is not looked for."""
+    with suppress(DecodeError):
+        return _read_outs(transaction)
+    return []
 
 
 def read_transaction(boc: bytes) -> Transaction:
@@ -102,61 +121,22 @@ def read_transaction(boc: bytes) -> Transaction:
     )
 
 
-def did_succeed(description: Cell) -> bool:
-    """Whether compute and action phase of an ordinary transaction succeeded and it was not aborted.
-
-    Other kinds (tick-tock, storage, split, merge) do not happen to ordinary contracts and never count.
-    """
-    data = description.begin_parse()
-    if data.load_uint(4) != 0:
-        return False
-    data.load_bool()  # credit_first
-    _skip_storage_phase(data)
-    _skip_credit_phase(data)
-    computed = _read_compute_phase(data)
-    action = data.load_maybe_ref()
-    aborted = data.load_bool()
-    return computed and action is not None and action.begin_parse().load_bool() and not aborted
-
-
-def _skip_storage_phase(data: Slice) -> None:
-    if data.load_bool():
-        data.load_coins()
-        if data.load_bool():
-            data.load_coins()
-        if data.load_bool():  # status change: 0 unchanged, 10 frozen, 11 deleted
-            data.load_bool()
-
-
-def _skip_credit_phase(data: Slice) -> None:
-    if data.load_bool():
-        if data.load_bool():
-            data.load_coins()
-        data.load_coins()
-        data.load_maybe_ref()  # other currencies
-
-
-def _read_compute_phase(data: Slice) -> bool:
-    """Whether the virtual machine ran and ended well; the slice is then behind this phase."""
-    if not data.load_bool():
-        if data.load_uint(2) == 3:  # reason: 00, 01, 10, or 110
-            data.load_bool()
-        return False
-    success = data.load_bool()
-    data.load_uint(2)
-    data.load_coins()
-    data.load_ref()
-    return success
-
-
 def read_external_outs(transaction: Transaction) -> list[ExternalOut]:
     """The external out-messages in the order of their index. Raises DecodeError when the messages contradict."""
+    return _select_external(_read_outs(transaction))
+
+
+def _read_outs(transaction: Transaction) -> list[tuple[int, Cell]]:
     data = transaction.messages.begin_parse()
     data.load_maybe_ref()  # in_msg
     root = data.load_maybe_ref()
     messages = _read_dictionary(root) if root else []
     if len(messages) != transaction.out_count:
         raise DecodeError(f"A transaction announces {transaction.out_count} messages and holds {len(messages)}.")
+    return messages
+
+
+def _select_external(messages: list[tuple[int, Cell]]) -> list[ExternalOut]:
     found = (read_external_out(index, message) for index, message in messages)
     return [message for message in found if message is not None]
 
@@ -204,16 +184,8 @@ def read_external_out(index: int, message: Cell) -> ExternalOut | None:
         return None
     data.load_address()
     destination = _read_external_address(data)
-    body = _read_body(data)
+    body = read_body(data)
     return ExternalOut(index=index, destination=destination, body=body, whole=None if destination is None else message)
-
-
-def _read_body(data: Slice) -> Cell:
-    """The end of a message: created_lt:uint64 created_at:uint32 init body:(Either X ^X)."""
-    data.load_uint(64 + 32)
-    if data.load_bool():
-        _skip_init(data)
-    return data.load_ref() if data.load_bool() else data.rest_to_cell()
 
 
 def _read_external_address(data: Slice) -> int | None:
@@ -227,39 +199,17 @@ def _read_external_address(data: Slice) -> int | None:
     return address if bits == _DESTINATION_BITS else None
 
 
-def _skip_init(data: Slice) -> None:
-    """init:(Either StateInit ^StateInit), which no event needs."""
-    if data.load_bool():
-        data.load_ref()
-        return
-    if data.load_bool():  # split_depth
-        data.load_uint(5)
-    if data.load_bool():  # special
-        data.load_uint(2)
-    for _ in ("code", "data", "library"):
-        data.load_maybe_ref()
-
-
 def find_incoming(transaction: Transaction) -> Cell | None:
     """The message the transaction ran on, whatever it is; None when there was none."""
     return transaction.messages.begin_parse().load_maybe_ref()
 
 
 def read_incoming(message: Cell) -> IncomingMessage | None:
-    """int_msg_info$0 ihr_disabled bounce bounced src dest value:CurrencyCollection ihr_fee fwd_fee created_lt ...
+    """None for an external message and for one that bounced: neither asks the contract for anything.
 
-    None for an external message and for one that bounced: neither asks the contract for anything. Raises DecodeError.
+    Raises DecodeError.
     """
-    data = message.begin_parse()
-    if data.load_bool():
+    read = read_internal(message)
+    if read is None or read.bounced:
         return None
-    data.load_uint(2)
-    if data.load_bool():
-        return None
-    sender = data.load_address()
-    data.load_address()
-    value = data.load_coins()
-    data.load_maybe_ref()  # other currencies
-    data.load_coins()
-    data.load_coins()
-    return IncomingMessage(sender=sender, value=value, body=_read_body(data))
+    return IncomingMessage(sender=read.sender, value=read.value, body=read.body)

@@ -2,11 +2,13 @@
 
     TonsuranceError
       InputError                what the caller gave cannot be used; nothing was changed
-        UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
+        BadField  UnknownTranche  UnknownVault  InvalidUtilization  InvalidAddress  WrongNetwork  UsageError
         BeforeHistory  InTheFuture  TooManyPoints  IdempotencyConflict  VaultFollowsChain  NotInitialized
-        CapacityExceeded  UnknownReservation  ReservationEnded  QuoteNeeded  QuoteUsed  TooManyReservations
+        CapacityExceeded  UnknownReservation  ReservationEnded  TooManyReservations
+        those of core/sale_errors.py: of quotes, policies and who signs
       DependencyError           something outside cannot be reached or answers wrongly; try again
         ChainUnavailable (RateLimited)  DatabaseUnavailable (DatabaseDenied)  PostgresNotFound  NotReady  StaleFigures
+        PriceUnavailable
       ChainDataError            the chain's answer contradicts itself or ours
         HashMismatch  BrokenLink  HeadWentBack  SourcesDisagree  NotOurContract  GetMethodFailed  DecodeError
       LedgerError               the ledger refuses; the transaction was rolled back
@@ -39,6 +41,14 @@ class InputError(TonsuranceError):
     """The input cannot be used."""
 
     code = "bad_input"
+
+
+class BadField(InputError):
+    """A field of the input cannot be used."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class UnknownTranche(InputError):
@@ -156,27 +166,6 @@ class ReservationEnded(InputError):
     def __init__(self, status: str) -> None:
         self.status = status
         super().__init__(f"The reservation is {status}.", advice="Reserve again under a new key.")
-
-
-class QuoteNeeded(InputError):
-    """The vault follows its contract: the commit has to name the quote that is bought."""
-
-    code = "quote_needed"
-
-    def __init__(self) -> None:
-        super().__init__(advice="Give quote_id: by it the policy is recognised on chain.")
-
-
-class QuoteUsed(InputError):
-    """A policy was bought by this quote already."""
-
-    code = "quote_used"
-
-    def __init__(self, quote_id: int) -> None:
-        super().__init__(
-            f"A policy was bought by quote {quote_id} already: there is nothing left to hold room for.",
-            advice="Ask for a new quote.",
-        )
 
 
 class TooManyReservations(InputError):

@@ -342,12 +342,38 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+class TransactionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the message a transaction ran on asked, and how it ended; None where that cannot be told.
+
+    Amounts in nanoTON, hashes of 32 bytes. `body_hash` is the representation hash of the message's body. `bounced`: the
+    message is one of the contract's own that came back; `op`, `query_id` and `policy_id` are then those it had asked
+    with. `refunded` went back to `refunded_to`, None: to the sender.
+    """
+
+    in_msg_hash: bytes | None = None
+    body_hash: bytes | None = None
+    op: int | None = None
+    query_id: int | None = None
+    sender: str | None = None
+    value: int | None = None
+    bounced: bool = False
+    exit_code: int | None = None
+    action_code: int | None = None
+    refunded: int | None = None
+    refunded_to: str | None = None
+    policy_id: int | None = None
+
+
+NO_FACTS = TransactionFacts()
+
+
 class DecodedTransaction(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction of a followed contract. A failed one has no events but still moves the cursor."""
 
     cursor: Cursor
     block_time: int
     succeeded: bool
+    facts: TransactionFacts = NO_FACTS
     events: tuple[ChainEvent, ...] = ()
     undecoded: tuple[Undecoded, ...] = ()
     noted: tuple[Noted, ...] = ()

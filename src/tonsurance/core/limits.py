@@ -119,13 +119,26 @@ def policy_capacity(
     capital = sum(room.capital_nano for room in six)
     limits.append(_limit(MAX_POLICY_PERCENT, policy_cap_nano(capital, rules), rules.max_policy_percent / WHOLE_PERCENT))
     if in_force is not None:
-        product, chain = share_of(capital, rules.product_cap), share_of(capital, rules.chain_cap)
-        limits.append(_limit(PRODUCT_CAP, product - in_force.product_nano, rules.product_cap))
-        limits.append(_limit(CHAIN_CAP, chain - in_force.chain_nano, rules.chain_cap))
+        limits += cap_limits(capital, in_force, rules)
     if reserving:
         for room, edges in zip(six, _edges(rules), strict=True):
             limits += [_as_policy(limit, *edges) for limit in _share_limits(room, rules)]
     return _bind(limits)
+
+
+def cap_limits(capital_nano: int, in_force: InForce, rules: Rules) -> tuple[Limit, Limit]:
+    """What the caps of a product and of its chain leave of a vault's capital."""
+    product, chain = share_of(capital_nano, rules.product_cap), share_of(capital_nano, rules.chain_cap)
+    return (
+        _limit(PRODUCT_CAP, product - in_force.product_nano, rules.product_cap),
+        _limit(CHAIN_CAP, chain - in_force.chain_nano, rules.chain_cap),
+    )
+
+
+def find_tightest(capacity: Capacity, caps: Iterable[Limit]) -> Limit:
+    """The limit that binds when these stand beside those of a capacity: of equal ones the first, as in one list."""
+    bound = Limit(capacity.binding_limit, capacity.available_nano, capacity.binding_tranche)
+    return min((bound, *caps), key=lambda limit: limit.headroom_nano)
 
 
 _CAPS = {

@@ -6,10 +6,11 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import msgspec
 
-from tonsurance.core.units import NANO_PER_TON
+from tonsurance.core.units import NANO_PER_TON, USD_DECIMALS
 
 TON = "TON"
 _CENT = Decimal("0.01")
+MICRO_PER_USD: int = 10**USD_DECIMALS
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +52,17 @@ def read_price(price: Price | None, asset: str, now: float, max_age_s: float) ->
 def value_usd(amount_nano: int, price: Price) -> Decimal:
     """What an amount in nanoTON is worth, in dollars to the cent, half to even."""
     return (amount_nano * price.usd / NANO_PER_TON).quantize(_CENT, ROUND_HALF_EVEN)
+
+
+def value_micro_usd(amount_nano: int, price: Price) -> int:
+    """The same in whole millionths of a dollar, half to even: what sums are made of."""
+    usd_parts, usd_whole = price.usd.as_integer_ratio()
+    whole = usd_whole * NANO_PER_TON
+    micro, rest = divmod(amount_nano * usd_parts * MICRO_PER_USD, whole)
+    up = 2 * rest > whole or (2 * rest == whole and micro % 2 == 1)
+    return micro + up
+
+
+def usd_from_micro(micro_usd: int) -> float:
+    """Dollars for display: a float is exact to the millionth up to nine milliards."""
+    return micro_usd / MICRO_PER_USD

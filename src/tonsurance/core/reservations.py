@@ -21,13 +21,12 @@ from tonsurance.core.errors import (
     CapacityExceeded,
     IdempotencyConflict,
     InputError,
-    QuoteNeeded,
-    QuoteUsed,
     ReservationEnded,
     TooManyReservations,
     UnknownVault,
 )
 from tonsurance.core.limits import Rules, TrancheRoom, policy_cap_nano, policy_capacity, split_cover, tranche_capacity
+from tonsurance.core.sale_errors import QuoteNeeded, QuoteUsed
 from tonsurance.core.units import BIGINT_MAX
 
 ANONYMOUS = "-"

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 
 NANO_PER_TON = 1_000_000_000
 WHOLE_PERCENT = 100
 """A whole in percent."""
 PARTS_PER_MILLION = 1_000_000
 DAY_S = 86_400
+DAYS_PER_YEAR = 365
 YEAR_S = 365 * DAY_S
+CENTS_PER_USD = 100
+CENT = Decimal("0.01")
+USD_DECIMALS = 6
+SMALLEST_USD = Decimal((0, (1,), -USD_DECIMALS))
+"""Dollars are kept to the millionth."""
+EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
+"""How decimals are calculated: given to each operation, so that no thread's own context has a say in a price."""
+RESULT = Context(prec=40, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
+"""How many digits a result keeps: those that no division on the way has blurred. So half a cent is one."""
 BIGINT_MAX = 2**63 - 1
 """Largest amount the database can hold in one row (9.22e9 TON, 1.8 times all TON there is)."""
 

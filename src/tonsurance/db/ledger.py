@@ -1,7 +1,8 @@
 """Posting to the ledger: everything a group of batches changes, in one database transaction.
 
-Events if new, their entries, one history row per event and tranche, the tranche snapshot, policies, quarantine and
-the contracts' cursors become visible together with one ledger version and one notification, or not at all.
+Transactions and events if new, their entries, one history row per event and tranche, the tranche snapshot, policies,
+quarantine and the contracts' cursors become visible together with one ledger version and one notification, or not at
+all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tonsurance.core.params import Params
 from tonsurance.db.folding import Posting, fold_events
 from tonsurance.db.pool import Connection
 from tonsurance.db.sifting import sift_batches
+from tonsurance.db.transactions import insert_transactions
 
 CHANNEL = "tonsurance_ledger"
 """Notification channel of publish_version(); the payload is `{"v": <ledger version>}`."""
@@ -109,6 +111,7 @@ async def post_batches(
         contracts = await _read_contracts(conn, {batch.contract for batch in batches})
         for batch in batches:
             _follow(contracts[batch.contract], batch)
+        await insert_transactions(conn, batches)
         batches = await sift_batches(conn, batches)
         fresh = await _insert_events(conn, batches, version + 1, params)
         if fresh:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,11 +17,15 @@ from tonsurance.localnet.faults import Faults
 from tonsurance.localnet.http import Answer, ApiError, Request
 from tonsurance.localnet.parameters import Parameters
 from tonsurance.localnet.store import BlockHeader
+from tonsurance.localnet.test_wallet import NamedWallets, TooLate, UnknownWallet
 
 PREFIX = "/_localnet/"
+WALLET_PATH = f"{PREFIX}wallet"
 MAX_MINED = 10_000
 MAX_AIRDROP_NANO = 10**18
 SHOWN_BLOCKS = 50
+
+Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Control:
@@ -34,33 +38,44 @@ class Control:
         self._step = step
         self._contracts = contracts
         self._faults = faults
+        self._wallets = NamedWallets(chain)
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request."""
         name = request.path.removeprefix(PREFIX)
         if name == "status":
             return Answer(200, self._status())
-        if name == "fault" and request.method == "GET":
-            return Answer(200, {"ok": True, **self._faults.show()})
-        actions = {
+        try:
+            return Answer(200, {"ok": True, **await self._find(request.method, name)(request.parameters)})
+        except UnknownWallet as error:
+            raise ApiError(404, str(error)) from error
+        except TooLate as error:
+            raise ApiError(410, str(error)) from error
+        except InputError as error:
+            raise ApiError(422, str(error)) from error
+        except NotReady as error:
+            raise ApiError(503, str(error)) from error
+
+    def _find(self, method: str, name: str) -> Action:
+        """What does it. Raises ApiError when nothing does."""
+        readers: dict[str, Action] = {"fault": self._show_faults, "wallet": self._wallets.show}
+        if method == "GET" and name in readers:
+            return readers[name]
+        actions: dict[str, Action] = {
             "mine": self._mine,
             "airdrop": self._airdrop,
             "send": self._send,
             "speed": self._set_speed,
             "fault": self._inject,
             "fault/clear": self._clear,
+            "wallet": self._wallets.open,
+            "wallet/send": self._wallets.send,
         }
-        action = actions.get(name)
-        if action is None:
+        if name not in actions:
             raise ApiError(404, "Not Found")
-        if request.method != "POST":
+        if method != "POST":
             raise ApiError(405, "Method Not Allowed")
-        try:
-            return Answer(200, {"ok": True, **await action(request.parameters)})
-        except InputError as error:
-            raise ApiError(422, str(error)) from error
-        except NotReady as error:
-            raise ApiError(503, str(error)) from error
+        return actions[name]
 
     def _status(self) -> dict[str, Any]:
         chain, contracts = self._chain, self._contracts()
@@ -117,6 +132,9 @@ class Control:
             raise ApiError(422, "speed: value must be a number")
         self._chain.speed = float(speed)
         return {"speed": self._chain.speed}
+
+    async def _show_faults(self, _: dict[str, Any]) -> dict[str, Any]:
+        return self._faults.show()
 
     async def _inject(self, values: dict[str, Any]) -> dict[str, Any]:
         try:

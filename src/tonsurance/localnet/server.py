@@ -22,13 +22,14 @@ from tonsurance.localnet.actors import Actors
 from tonsurance.localnet.blocks import Block
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.control import PREFIX as CONTROL_PREFIX
-from tonsurance.localnet.control import Control
+from tonsurance.localnet.control import WALLET_PATH, Control
 from tonsurance.localnet.cutting import CuttableProtocol
 from tonsurance.localnet.deploy import Contracts, Terms, deploy_contracts
 from tonsurance.localnet.engine import TonpyEngine
 from tonsurance.localnet.faults import Faults
 from tonsurance.localnet.faulty_app import AsgiApp, FaultyApp
 from tonsurance.localnet.http import Handler, JsonApp, Route, refuse_plainly
+from tonsurance.localnet.loopback import LoopbackPages
 from tonsurance.localnet.prices import PriceMarket
 from tonsurance.localnet.store import ChainStore
 from tonsurance.localnet.stream import PREFIX as STREAM_PREFIX
@@ -86,7 +87,10 @@ class Localnet:
         streaming = {STREAM_PREFIX: Route(self.streams.handle, refuse_plainly)}
         app = JsonApp({**_read_routes(chain), **streaming, CONTROL_PREFIX: control.handle, **self.prices.routes})
         self.app: AsgiApp = FaultyApp(
-            app, self.faults, chain, lambda sight: JsonApp({**_read_routes(sight), **streaming})
+            LoopbackPages(app, WALLET_PATH),
+            self.faults,
+            chain,
+            lambda sight: JsonApp({**_read_routes(sight), **streaming}),
         )
 
     def step(self) -> Block:

@@ -53,12 +53,12 @@ class Effects:
 
 
 def make_effects() -> Effects:
-    """The probes of what exists; quotes and the risk engine register theirs when they do."""
+    """The probes of what exists; the risk engine registers its own when it does."""
     effects = Effects()
     effects.register_probe("apy", compare_apy)
     effects.register_probe("capacity", compare_capacity)
     effects.register_probe("alerts", compare_alerts)
-    effects.register_probe("quotes", answer_not_available)
+    effects.register_probe("quotes", compare_quotes)
     effects.register_probe("risk", answer_not_available)
     return effects
 
@@ -66,6 +66,13 @@ def make_effects() -> Effects:
 def answer_not_available(_old: Params, _new: Params, _snapshot: Snapshot | None) -> Effect:
     """For what is not built yet."""
     return NOT_AVAILABLE
+
+
+def compare_quotes(old: Params, new: Params, _snapshot: Snapshot | None) -> Effect:
+    """What the prices of all products become. Only a dry run loads the module, and the arrays it works with."""
+    from tonsurance.services.quote_effects import compare_prices  # noqa: PLC0415
+
+    return compare_prices(old, new)
 
 
 def compare_apy(old: Params, new: Params, snapshot: Snapshot | None) -> Effect:

@@ -27,6 +27,18 @@ def max_age_s(params: Params) -> float:
     return float(str(params.value("risk", _MAX_AGE)))
 
 
+def check_price(reading: PriceReading) -> Price:
+    """The price, of now. Raises PriceUnavailable when it is stale or was never read."""
+    price = reading.usable
+    if price is None:
+        known = "was never read" if reading.age_s is None else f"is {reading.age_s:.0f} s old"
+        raise PriceUnavailable(
+            f"The {reading.asset} price {known}; after {reading.max_age_s:.0f} s it is none any more.",
+            advice="See the daemon's log for `price_feed`, and PRICE_URL.",
+        )
+    return price
+
+
 class PriceReads:
     """The price as the database has it, for whoever makes a figure in dollars of it."""
 
@@ -42,14 +54,7 @@ class PriceReads:
 
     async def require(self, asset: str = TON) -> Price:
         """The price, of now. Raises PriceUnavailable when it is stale or was never read, DatabaseUnavailable."""
-        reading = await self.read(asset)
-        if reading.usable is None:
-            known = "was never read" if reading.age_s is None else f"is {reading.age_s:.0f} s old"
-            raise PriceUnavailable(
-                f"The {asset} price {known}; after {reading.max_age_s:.0f} s it is none any more.",
-                advice="See the daemon's log for `price_feed`, and PRICE_URL.",
-            )
-        return reading.usable
+        return check_price(await self.read(asset))
 
 
 class PriceFeed:

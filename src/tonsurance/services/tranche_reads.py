@@ -12,7 +12,7 @@ from tonsurance import log, metrics
 from tonsurance.core.capacity import Capacity
 from tonsurance.core.catalog import TRANCHE_IDS, Tranche
 from tonsurance.core.errors import BeforeHistory, NotReady, StaleFigures, TonsuranceError, UnknownVault
-from tonsurance.core.limits import TrancheRoom, read_rules, tranche_capacity
+from tonsurance.core.limits import InForce, TrancheRoom, policy_capacity, read_rules, tranche_capacity
 from tonsurance.core.moments import Moment
 from tonsurance.core.params import Params, Thresholds
 from tonsurance.core.tranches import Utilization, collateralization, current_apy_percent, utilization
@@ -100,6 +100,12 @@ def room_of(totals: TrancheTotals) -> TrancheRoom:
         coverage_nano=totals.coverage_nano,
         held_nano=totals.held_nano,
     )
+
+
+def vault_room(snapshot: Snapshot, params: Params, in_force: InForce | None = None) -> Capacity:
+    """The largest policy a vault can take; with `in_force` under the caps of that product and its chain too."""
+    rooms = [room_of(figures.totals) for figures in snapshot.tranches]
+    return policy_capacity(rooms, read_rules(params), in_force=in_force)
 
 
 def _empty(vault_id: str, tranche_id: str) -> TrancheTotals:

@@ -12,7 +12,10 @@ import { MISSING, formatPercent, formatTime, sumNano } from "./formats.js";
 import { watchAddress } from "./panel.js";
 import { loadCounts } from "./policies.js";
 import { linkTo } from "./places.js";
+import { allowPurchase, openPurchases } from "./purchase.js";
+import { onOfferChange, showValidity } from "./quote.js";
 import { readJson } from "./reads.js";
+import { openShop } from "./shop.js";
 import { hearFreshness, setConnection, showAge } from "./status.js";
 
 const FIELDS = {
@@ -98,6 +101,9 @@ async function readClaims() {
 
 makeCards();
 watchAddress(figureOf);
+onOfferChange(allowPurchase);
+openShop();
+openPurchases();
 loadCounts();
 await Promise.all(TRANCHES.map((id) => loadCurve(id)));
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
@@ -105,5 +111,6 @@ new Feed(`${scheme}//${location.host}/ws`, ["tranche_apy", "events", ALERTS_CHAN
 setInterval(() => {
   showAge();
   countDown(book, clock);
+  showValidity();
 }, 1000);
 setInterval(drawSparks, 5000);

@@ -5,6 +5,8 @@ export const MISSING = "—";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+const rates = new Intl.NumberFormat("en", { maximumFractionDigits: 6 });
+const dollars = new Intl.NumberFormat("en", { maximumFractionDigits: 4 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -27,6 +29,16 @@ export function formatTon(nano) {
   if (size > 0 && size < 0.005) return fine.format(ton);
   return size >= 10000 ? whole.format(ton) : cents.format(ton);
 }
+
+const isDecimal = (value) => isNumber(value) || (typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value));
+
+// US dollars to the cent; the price of one TON with more decimals.
+export const formatUsd = (value) => (isDecimal(value) ? `${cents.format(Number(value))} USD` : MISSING);
+export const formatTonPrice = (value) => (isDecimal(value) ? `${dollars.format(Number(value))} USD` : MISSING);
+
+// A factor or a rate as it was said, without needless digits; a rate per year is a ratio and shown in percent.
+export const formatFactor = (value) => (isDecimal(value) ? rates.format(Number(value)) : MISSING);
+export const formatRate = (value) => (isDecimal(value) ? `${rates.format(Number(value) * 100)} %` : MISSING);
 
 export function formatChange(nano) {
   return isNano(nano) && !nano.startsWith("-") ? `+${formatTon(nano)}` : formatTon(nano).replace("-", "−");
@@ -63,6 +75,13 @@ export function formatTime(given) {
   const isUnix = isNumber(given) || /^\d+$/.test(given ?? "");
   const date = new Date(isUnix ? Number(given) * 1000 : given ?? NaN);
   return Number.isNaN(date.getTime()) ? MISSING : date.toISOString().slice(0, 19).replace("T", " ");
+}
+
+// Unix seconds of an ISO 8601 text, a number or digits; null for anything else.
+export function toSeconds(given) {
+  if (isNumber(given) || /^\d+$/.test(given ?? "")) return Number(given);
+  const time = Date.parse(given ?? "");
+  return Number.isNaN(time) ? null : time / 1000;
 }
 
 export function shortHash(hash) {

@@ -85,7 +85,7 @@ export function watchAddress(figureOf) {
   dialog.addEventListener("close", () => {
     current?.abort.abort();
     current = null;
-    if (location.hash) history.pushState(null, "", location.pathname + location.search);
+    if (placeOf(location.hash)) history.pushState(null, "", location.pathname + location.search);
   });
   open();
 }

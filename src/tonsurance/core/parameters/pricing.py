@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from tonsurance.core.parameters.declaration import Kind, Parameter
 from tonsurance.core.products import CHAINS, STABLECOINS
 
-_AWAITED = "quotes"
 _STEP = 2.0
-RISK_FACTORS = (
-    "reserve_quality",
-    "banking_exposure",
-    "redemption_velocity",
-    "market_illiquidity",
-    "regulatory_clarity",
+WEIGHT_OF_FACTOR: Mapping[str, str] = MappingProxyType(
+    {
+        "reserve_quality": "reserve_quality",
+        "banking_exposure": "banking_exposure",
+        "redemption_velocity": "redemption_velocity",
+        "market_illiquidity": "market_depth",
+        "regulatory_clarity": "regulatory_clarity",
+    }
 )
+"""The risk factors of a coin, and by which name the weight of each is known."""
+RISK_FACTORS: tuple[str, ...] = tuple(WEIGHT_OF_FACTOR)
+STRESS_LEVELS: tuple[str, ...] = ("Normal", "Elevated", "High", "Extreme")
+"""How stressed the market is, from calm to worst."""
 
+_STRESS_INDEX = (0.0, 0.15, 0.35, 0.75)
 _BASE_RATES = {
     "USDC": 0.04,
     "USDT": 0.06,
@@ -61,6 +68,7 @@ _COIN_ADJUSTMENTS = {
     "crvUSD": 0.0006,
     "mkUSD": 0.0007,
 }
+_WEIGHTS = (0.30, 0.25, 0.20, 0.15, -0.10)
 _UNMEASURED = (0.1, 0.2, 0.0, 0.2, 0.7)
 _FACTORS = {
     "USDC": (0.1, 0.2, 0.15, 0.05, 0.8),
@@ -80,7 +88,6 @@ def _number(
     money: bool = True,
     step: float | None = _STEP,
     most: float | None = None,
-    awaited_by: str | None = _AWAITED,
 ) -> Parameter:
     """`step` is the largest factor of one edit; `most`, in its place, the largest difference."""
     return Parameter(
@@ -95,7 +102,6 @@ def _number(
         money=money,
         max_factor=step if most is None else None,
         max_step=most,
-        awaited_by=awaited_by,
     )
 
 
@@ -109,7 +115,6 @@ def _whole(key: str, default: int, unit: str, low: int, high: int, meaning: str)
         low=low,
         high=high,
         meaning=meaning,
-        awaited_by=_AWAITED,
     )
 
 
@@ -127,7 +132,6 @@ def _factors(coin: str) -> Parameter:
         + ("." if coin in _FACTORS else "; not measured yet, so the row of an unmeasured coin."),
         money=True,
         max_step=0.2,
-        awaited_by=_AWAITED,
     )
 
 
@@ -170,7 +174,6 @@ _BASE = (
             0.0,
             1.0,
             f"Base rate of the technical premium for {coin}.",
-            awaited_by=None,
         )
         for coin, rate in _BASE_RATES.items()
     ),
@@ -181,17 +184,10 @@ _BASE = (
         0.0,
         1.0,
         "Base rate of the technical premium for any other asset.",
-        awaited_by=None,
     ),
     *(
         _number(f"risk_weight_{name}", weight, "factor", -1.0, 1.0, f"Weight of the risk factor {name}.", most=0.1)
-        for name, weight in (
-            ("reserve_quality", 0.30),
-            ("banking_exposure", 0.25),
-            ("redemption_velocity", 0.20),
-            ("market_depth", 0.15),
-            ("regulatory_clarity", -0.10),
-        )
+        for name, weight in zip(WEIGHT_OF_FACTOR.values(), _WEIGHTS, strict=True)
     ),
     *(_factors(coin) for coin in STABLECOINS),
 )
@@ -212,7 +208,6 @@ _TIERS = tuple(
             1e12,
             f"Cover from which size tier {tier} applies.",
             step=10.0,
-            awaited_by=None,
         ),
         _number(
             f"size_discount_tier{tier}_multiplier",
@@ -221,7 +216,6 @@ _TIERS = tuple(
             0.1,
             1.0,
             f"Premium factor of size tier {tier}.",
-            awaited_by=None,
         ),
         _number(
             f"utilization_tier{tier}_threshold",
@@ -230,7 +224,6 @@ _TIERS = tuple(
             0.0,
             1.0,
             f"Utilisation above which surcharge {tier} applies.",
-            awaited_by=None,
         ),
         _number(
             f"utilization_tier{tier}_multiplier",
@@ -239,7 +232,6 @@ _TIERS = tuple(
             1.0,
             10.0,
             f"Premium factor of utilisation surcharge {tier}.",
-            awaited_by=None,
         ),
     )
 )
@@ -248,12 +240,20 @@ _TERMS = (
     _number(
         "duration_base_days", 90.0, "days", 1.0, 365.0, "Shorter cover than this is charged by the square root of time."
     ),
+    _number("min_trigger_price", 0.90, "USD", 0.60, 0.97, "Lowest trigger that has a technical price.", most=0.005),
+    _number("max_trigger_price", 0.995, "USD", 0.97, 0.995, "Highest trigger that has a technical price.", most=0.005),
     _number("trigger_base_price", 0.97, "USD", 0.90, 0.995, "Trigger price without surcharge or discount."),
     _number(
         "trigger_adjustment_factor", 0.50, "factor", 0.0, 10.0, "Premium change for a trigger one span away.", most=0.25
     ),
     _number("trigger_span", 0.07, "USD", 0.01, 0.5, "Distance of the floor below the trigger."),
     _number("stress_slope", 2.0, "factor", 0.0, 10.0, "Premium factor is 1 + this times the stress index.", most=1.0),
+    *(
+        _number(
+            f"stress_index_{level}", index, "0 to 1", 0.0, 1.0, f"Index of a market whose stress is {level}.", most=0.1
+        )
+        for level, index in zip(STRESS_LEVELS, _STRESS_INDEX, strict=True)
+    ),
     _number(
         "target_loss_ratio", 0.40, "0 to 1", 0.01, 1.0, "Claims over premiums at which the premium stays as it is."
     ),

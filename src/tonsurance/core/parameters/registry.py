@@ -16,7 +16,6 @@ CATEGORIES: tuple[str, ...] = ("pricing", "risk", "tranche", "bridge", "stress",
 
 AWAITED: tuple[str, ...] = (
     "collateral manager",
-    "quotes",
     "rate limits",
     "risk engine",
     "vault terms",

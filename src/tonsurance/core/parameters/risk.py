@@ -228,6 +228,14 @@ _BOOK = (
         low=1.0,
         high=86_400.0,
     ),
+    _number(
+        "factory_max_age_s",
+        60.0,
+        "Age from which what the factory said of itself is no reason to sell any more.",
+        unit="s",
+        low=1.0,
+        high=86_400.0,
+    ),
     _number("hedge_ratio", 0.20, "Part of the cover in force that is to be hedged.", money=True, most=0.1),
     _number(
         "drift_warning_pct",

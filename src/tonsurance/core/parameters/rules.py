@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 from tonsurance.core.catalog import TRANCHES, tranche_key
 from tonsurance.core.parameters.declaration import Key, Problem, Value
-from tonsurance.core.units import WHOLE_PERCENT
+from tonsurance.core.parameters.pricing import WEIGHT_OF_FACTOR
+from tonsurance.core.products import STABLECOINS
+from tonsurance.core.units import EXACT, WHOLE_PERCENT
 
 Values = Mapping[Key, Value]
 _TRANCHE_KEYS = tuple(tranche_key(tranche.tranche_id) for tranche in TRANCHES)
@@ -24,6 +27,11 @@ _NOT_ABOVE = (
     (("pricing", "utilization_tier2_multiplier"), ("pricing", "utilization_tier1_multiplier")),
     (("pricing", "min_amount_usd"), ("pricing", "max_amount_usd")),
     (("pricing", "min_duration_days"), ("pricing", "max_duration_days")),
+    (("pricing", "min_trigger_price"), ("pricing", "trigger_base_price")),
+    (("pricing", "trigger_base_price"), ("pricing", "max_trigger_price")),
+    (("pricing", "stress_index_Normal"), ("pricing", "stress_index_Elevated")),
+    (("pricing", "stress_index_Elevated"), ("pricing", "stress_index_High")),
+    (("pricing", "stress_index_High"), ("pricing", "stress_index_Extreme")),
     (("risk", "var_confidence_95"), ("risk", "var_confidence_99")),
     (("risk", "webhook_utilization"), ("risk", "high_utilization")),
     (("risk", "high_utilization"), ("risk", "max_utilization")),
@@ -40,7 +48,7 @@ _NOT_ABOVE = (
 
 def check_rules(values: Values) -> list[Problem]:
     """Everything that is wrong between the values. Values that are missing or broken are others' business."""
-    return [*_check_order(values), *_check_sums(values)]
+    return [*_check_order(values), *_check_sums(values), *_check_trigger(values), *_check_weights(values)]
 
 
 def _check_order(values: Values) -> Iterator[Problem]:
@@ -56,3 +64,39 @@ def _check_sums(values: Values) -> Iterator[Problem]:
         known = [part for part in parts if isinstance(part, int)]
         if len(known) == len(parts) and sum(known) != WHOLE_PERCENT:
             yield Problem("tranche", f"*_{field}", f"add up to {sum(known)}, not {WHOLE_PERCENT}")
+
+
+def _check_trigger(values: Values) -> Iterator[Problem]:
+    """The lowest trigger must not make a technical price less than nothing."""
+    names = "trigger_base_price", "min_trigger_price", "trigger_adjustment_factor", "trigger_span"
+    base, low, adjustment, span = (_read_decimal(values.get(("pricing", name))) for name in names)
+    if base is None or low is None or adjustment is None or span is None:
+        return
+    if EXACT.multiply(EXACT.subtract(base, low), adjustment) > span:
+        yield Problem("pricing", names[2], f"is {adjustment}, so that a trigger of {low} would cost less than nothing")
+
+
+def _check_weights(values: Values) -> Iterator[Problem]:
+    """No coin's risk factors must make its technical price less than nothing."""
+    weights = {
+        name: _read_decimal(values.get(("pricing", f"risk_weight_{weight}")))
+        for name, weight in WEIGHT_OF_FACTOR.items()
+    }
+    for coin in STABLECOINS:
+        factors = values.get(("pricing", f"risk_factors_{coin}"))
+        if not isinstance(factors, Mapping):
+            continue
+        total = Decimal(1)
+        for name, weight in weights.items():
+            factor = _read_decimal(factors.get(name))
+            if weight is not None and factor is not None:
+                total = EXACT.add(total, EXACT.multiply(weight, factor))
+        if total < 0:
+            yield Problem(
+                "pricing", f"risk_factors_{coin}", "would cost less than nothing by the weights of the risk factors"
+            )
+
+
+def _read_decimal(value: Value) -> Decimal | None:
+    """A number as the decimal that people wrote; None of what is none, which others report."""
+    return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None
