@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt bench fuzz soak faults clean contracts
+WORKERS ?= 2
 FUZZ_INPUTS ?= 1000000
 BLOCKS ?= 9000
 TRANSACTIONS ?= 20000
@@ -33,8 +34,8 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 run: $(VENV)/.run  ## start everything on http://127.0.0.1:8080 (TONSURANCE_PORT, TONSURANCE_HOME)
 	@exec $(BIN)/tonsurance run
 
-test: $(VENV)/.dev  ## all tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## all tests, in WORKERS processes
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev  ## format, lint, types, imports, sizes, numbers in code, contracts, then all tests: what CI runs
 	@$(BIN)/ruff format --check .

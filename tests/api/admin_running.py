@@ -84,7 +84,7 @@ class AdminApi:
 
     async def until_served(self, version: int) -> None:
         """Wait until the figures carry this version of the parameters; fails the test after 10 s."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await self.api.get("/api/v2/tranches/apy")).json()["params_version"] < version:
                 self.api.wake.set()
 
@@ -129,7 +129,7 @@ async def running_admin(
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             yield AdminApi(RunningApi(parts, port, wake, http), keys, clock)
     finally:
         stop.set()

@@ -13,6 +13,7 @@ from api.ledger_fake import FakeLedger
 from api.running import RunningApi, running_api
 from tonsurance.api.settings import ApiSettings
 
+expect.set_options(timeout=60_000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 
@@ -29,7 +30,7 @@ async def running_browser() -> AsyncIterator[Browser]:
 @asynccontextmanager
 async def running_quick_api(ledger: FakeLedger) -> AsyncIterator[RunningApi]:
     """An API that notices events and outages quickly."""
-    async with running_api(ledger, ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=0.5)) as running:
+    async with running_api(ledger, ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=2.0)) as running:
         yield running
 
 
@@ -37,6 +38,7 @@ async def open_page(browser: Browser, api: RunningApi, *, at: str = "", **option
     """The page once it is live, and the list that whatever the browser complains about goes to."""
     complaints: list[str] = []
     page = await browser.new_page(**options)  # type: ignore[arg-type]
+    page.set_default_timeout(60_000)
     page.on("console", lambda message: complaints.append(message.text) if _is_complaint(message) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(f"http://127.0.0.1:{api.port}/{at}")
@@ -50,4 +52,4 @@ def _is_complaint(message: ConsoleMessage) -> bool:
 
 async def expect_state(page: Page, state: str) -> None:
     """The connection's state as shown."""
-    await expect(page.locator("#state")).to_have_attribute("data-state", state, timeout=15_000)
+    await expect(page.locator("#state")).to_have_attribute("data-state", state)

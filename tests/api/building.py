@@ -44,7 +44,7 @@ async def running_builders(states: FactoryStates) -> AsyncIterator[httpx.AsyncCl
     task = asyncio.create_task(server.serve(sockets=[listener]))
     port: int = listener.getsockname()[1]
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             yield http
     finally:
         server.should_exit = True

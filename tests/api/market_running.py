@@ -38,7 +38,7 @@ async def running_market(story: MarketStory, sale_checks: Sequence[SaleCheck] = 
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         port = listener.getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             yield http
     finally:
         server.should_exit = True

@@ -211,7 +211,7 @@ async def read_body(receive: Receive) -> bytes:
 @asynccontextmanager
 async def running_shop(ledger: FakeLedger, shop: FakeShop, wallet_url: str | None = None) -> AsyncIterator[RunningApi]:
     """The API with the shop around it, on a free port, until the block ends."""
-    settings = ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=0.5, test_wallet_url=wallet_url)
+    settings = ApiSettings(port=0, poll_interval_s=0.05, stale_after_s=2.0, test_wallet_url=wallet_url)
     listener = bind_socket(settings)
     stop, wake = asyncio.Event(), asyncio.Event()
     parts = ApiParts(ledger, settings, DEFAULT_PARAMS)
@@ -220,7 +220,7 @@ async def running_shop(ledger: FakeLedger, shop: FakeShop, wallet_url: str | Non
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             yield RunningApi(parts, port, wake, http)
     finally:
         stop.set()

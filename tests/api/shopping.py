@@ -79,7 +79,7 @@ async def running_shop(dsn: str, *, sells: bool = True, capital_ton: int = 100_0
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             running = Shop(http, story, parts)
             await running.look()
             yield running

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from api.door import free_port
 from api.ledger_fake import FakeLedger
 from api.running import RunningApi
 from db.chain_story import START_TIME, TON, cut, deposit, register, transaction
+from ports import free_port
 from tonsurance.api.server import serve_api_until
 from tonsurance.api.settings import ApiSettings
 from tonsurance.core.events import CoverageChanged
@@ -27,8 +27,8 @@ async def serving(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
     stop, port = asyncio.Event(), free_port()
     task = asyncio.create_task(serve_api_until(dsn, ApiSettings(port=port), DEFAULT_PARAMS, stop))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-            async with asyncio.timeout(20):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            async with asyncio.timeout(60):
                 while True:
                     try:
                         if (await http.get("/api/v1/utilization/SURE-SNR")).status_code == httpx.codes.OK:

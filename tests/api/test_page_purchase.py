@@ -74,7 +74,7 @@ async def expect_step(page: Page, name: str, state: str, words: str = "") -> Non
 async def open_with_wallet(browser: Browser, api: RunningApi, chain: LocalChain, **options: object) -> Page:
     """The page once its wallet has its allowance and the price is there."""
     page, _ = await open_page(browser, api, at=DEPEG, **options)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not chain.waiting:
             await asyncio.sleep(0.02)
     chain.mine_until_idle()
@@ -202,7 +202,7 @@ async def test_a_quote_that_runs_out_before_it_is_signed_is_asked_for_again_but_
     await page.clock.install()
     await page.locator("#buy-local").click()
     for asked in range(3, 7):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len([one for one in shop.asked if "buyer" in one]) < asked:
                 await asyncio.sleep(0.01)
         await page.clock.run_for(2000)

@@ -182,7 +182,7 @@ async def test_a_quote_with_a_buyer_is_not_handed_out_before_it_is_kept(shop: Sh
         await shop.story.conn.execute("LOCK TABLE quotes IN EXCLUSIVE MODE")
         asking = asyncio.create_task(shop.ask(buyer=BUYER))
         waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'quotes'::regclass AND NOT granted"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await shop.story.conn.fetchval(waiting):
                 assert not asking.done()
         assert not asking.done()

@@ -246,7 +246,7 @@ async def room(writes: WritingApi, tranche_id: str = "SURE-EQT") -> dict[str, ob
 
 async def until_room(writes: WritingApi, nano: int) -> None:
     """Wait until a tranche is shown with this room; fails after 10 s."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await room(writes))["available_nanoton"] != str(nano):
             await asyncio.sleep(0.01)
 

@@ -224,7 +224,7 @@ async def test_reads_do_not_touch_the_ledger(ledger: FakeLedger) -> None:
 
 async def wait_for_row(api: RunningApi, **expected: object) -> None:
     """Return when SURE-SNR is shown with these values; fails after 10 s."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             body = strict_json(await api.get("/api/v1/utilization/SURE-SNR"))
             if expected.items() <= body.items():
@@ -232,15 +232,17 @@ async def wait_for_row(api: RunningApi, **expected: object) -> None:
 
 
 async def test_an_outage_leaves_the_last_figures_and_says_stale(ledger: FakeLedger) -> None:
-    settings = ApiSettings(port=0, poll_interval_s=0.01, stale_after_s=0.05)
+    settings = ApiSettings(port=0, poll_interval_s=0.01, stale_after_s=0.5)
     async with running_api(ledger, settings) as api:
-        fresh_tag = (await api.get("/api/v1/utilization/dashboard")).headers["etag"]
+        while (fresh := await api.get("/api/v1/utilization/dashboard")).json()["stale"]:
+            pass
+        fresh_tag = fresh.headers["etag"]
         ledger.failure = DatabaseUnavailable("secret-host refused")
         await wait_for_row(api, stale=True)
         for path in FIGURE_PATHS:
             body = strict_json(await api.get(path))
             assert body["stale"] is True
-            assert body["age_s"] > 0.05
+            assert body["age_s"] > settings.stale_after_s
         row = strict_json(await api.get("/api/v1/utilization/SURE-SNR"))
         assert (row["total_capital_nanoton"], row["utilization"]) == ("1000000000000", 0.5)
         assert (await api.get("/api/v1/utilization/dashboard", if_none_match=fresh_tag)).status_code == 200
@@ -353,7 +355,7 @@ async def test_unknown_paths_and_methods_are_problems_too(api: RunningApi) -> No
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: RunningApi) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n")  # and no body follows
-    status = await asyncio.wait_for(reader.readline(), 10)
+    status = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     await writer.wait_closed()
     assert status.startswith(b"HTTP/1.1 413")

@@ -249,12 +249,13 @@ async def test_connections_per_address_are_limited_and_given_back(ledger: FakeLe
 
 
 async def test_an_outage_is_pushed_as_stale_with_the_last_figures(ledger: FakeLedger) -> None:
-    settings = ApiSettings(port=0, poll_interval_s=0.01, stale_after_s=0.05)
+    settings = ApiSettings(port=0, poll_interval_s=0.01, stale_after_s=0.5)
     async with running_api(ledger, settings) as api, api.socket() as talk:
         await subscribe(talk, "tranche_apy")
-        assert (await talk.hear())["stale"] is False
+        while (await talk.hear_type("apy_update"))["stale"]:
+            pass
         ledger.failure = DatabaseUnavailable()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (update := await talk.hear_type("apy_update"))["stale"]:
                 pass
         assert update["tranches"][0]["total_capital_nanoton"] == "1000000000000"
@@ -326,7 +327,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_nobody(ledger: 
             while len(api.parts.hub.clients) > 1:
                 assert rounds < 500
                 ledger.commit("SURE-SNR", 1000, 500, events=100)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await api.parts.feed.refresh()
                 for _ in range(100):
                     await talk.hear_type("event")

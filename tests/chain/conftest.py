@@ -1,4 +1,4 @@
-"""The fake TonCenter and a client of it that does not wait long."""
+"""The fake TonCenter, a client of it that waits for what passes, and one that soon gives up."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chain.fake_toncenter import FakeTonCenter, serving
+from chain.patience import QUICK, open_impatient
 from tonsurance.chain.breaker import BreakerPolicy
 from tonsurance.chain.client import TonCenterClient
-from tonsurance.chain.retry import RetryPolicy
 
-QUICK = RetryPolicy(timeout_s=2.0, deadline_s=10.0, base_s=0.001, cap_s=0.01)
-IMPATIENT = RetryPolicy(timeout_s=0.05, deadline_s=0.3, base_s=0.001, cap_s=0.01)
-"""For what hangs, or never gets better."""
 NO_BREAKER = BreakerPolicy(threshold=1_000_000)
 """For tests of something else than the breaker."""
 
@@ -33,5 +30,6 @@ async def client(fake: FakeTonCenter) -> AsyncIterator[TonCenterClient]:
 
 @pytest.fixture
 async def impatient(fake: FakeTonCenter) -> AsyncIterator[TonCenterClient]:
-    async with TonCenterClient(fake.url, retry=IMPATIENT, rng=random.Random(1)) as client:
+    """For what hangs, or never gets better."""
+    async with open_impatient(fake) as client:
         yield client

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,6 +71,8 @@ class FakeTonCenter:
     heads: deque[Cursor] = field(default_factory=deque)
     pinned_block: int | None = None
     served: asyncio.Event = field(default_factory=asyncio.Event)
+    hangs: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    """By the number a request bears in X-Request: set once it gets no answer."""
     hidden_newest: int = 0
 
     def head_of(self, address: str) -> Cursor:
@@ -169,6 +171,7 @@ class FakeTonCenter:
         self.served.set()
         fault = self.faults.popleft() if self.faults else None
         if fault is not None and fault.kind == "hang":
+            self.hangs[headers.get("x-request", "")].set()
             await reader.read()  # until the client gives up
             return False
         if fault is not None and fault.kind == "disconnect":

@@ -334,12 +334,12 @@ def watchdog() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TimeoutError(f"one input took more than {LONGEST_S} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def run(seed: int, count: int, *, say: Callable[[str], None] | None = None, measure_every: int = 500) -> Report:
@@ -350,7 +350,7 @@ def run(seed: int, count: int, *, say: Callable[[str], None] | None = None, meas
     with watchdog():
         for number in range(count):
             name, boc, body = fuzz.make()
-            signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+            signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
             try:
                 _feed_measured(report, name, boc, body, traced=number % measure_every == 0)
             except BaseException as error:

@@ -25,6 +25,7 @@ from chain.fake_toncenter import (
     serving,
 )
 from chain.making import VAULT, make_chain
+from chain.patience import IMPATIENT, GivesUpHangs, ThreeTries
 from tonsurance import metrics
 from tonsurance.chain.breaker import BreakerPolicy
 from tonsurance.chain.client import TonCenterClient
@@ -41,13 +42,10 @@ from tonsurance.core.errors import (
     UsageError,
 )
 
-NO_PAUSE = RetryPolicy(timeout_s=5.0, deadline_s=7200.0, base_s=3600.0, cap_s=3600.0)
+NO_PAUSE = RetryPolicy(timeout_s=30.0, deadline_s=7200.0, base_s=3600.0, cap_s=3600.0)
 """A pause between attempts would never end: who answers with this policy went on at once."""
-NO_PATIENCE = RetryPolicy(timeout_s=0.5, deadline_s=7200.0, base_s=3600.0, cap_s=3600.0)
-BRIEF = RetryPolicy(timeout_s=5.0, deadline_s=15.0, base_s=0.001, cap_s=0.01)
+BRIEF = RetryPolicy(timeout_s=30.0, deadline_s=120.0, base_s=0.001, cap_s=0.01)
 """Ends when the breakers open."""
-LAGGING = RetryPolicy(timeout_s=2.0, deadline_s=3.0, base_s=0.001, cap_s=0.05)
-"""For what opens no breaker: ends after a second."""
 BREAKER = BreakerPolicy(threshold=3, cooldown_s=10.0, cap_s=40.0)
 NOT_IN_DB = Fault(500, b'{"ok":false,"error":"LITE_SERVER_UNKNOWN: cannot find block: seqno not in db","code":500}')
 NOT_LOCATED = Fault(500, b'{"ok":false,"error":"cannot locate transaction in block","code":500}')
@@ -110,9 +108,15 @@ async def both(first: FakeTonCenter, second: FakeTonCenter, clock: Clock) -> Asy
 
 
 def made(
-    urls: list[str] | str, clock: Clock, key: str | dict[str, str] | None = None, retry: RetryPolicy = NO_PAUSE
+    urls: list[str] | str,
+    clock: Clock,
+    key: str | dict[str, str] | None = None,
+    retry: RetryPolicy = NO_PAUSE,
+    hanging: FakeTonCenter | None = None,
 ) -> TonCenterClient:
-    return TonCenterClient(urls, key, retry=retry, breaker=BREAKER, rng=random.Random(1), clock=clock)
+    rng = ThreeTries() if retry is IMPATIENT else random.Random(1)  # for what opens no breaker
+    transport = GivesUpHangs(hanging) if hanging else None
+    return TonCenterClient(urls, key, retry=retry, breaker=BREAKER, rng=rng, clock=clock, transport=transport)
 
 
 def always(fault: Fault) -> deque[Fault]:
@@ -135,8 +139,7 @@ async def test_what_one_endpoint_cannot_answer_the_next_one_does_at_once(
     fault: Fault,
     call: Callable[[TonCenterClient], Awaitable[object]],
 ) -> None:
-    policy = NO_PATIENCE if fault is HANG else NO_PAUSE
-    async with made([first.url, second.url], clock, retry=policy) as client, asyncio.timeout(60):
+    async with made([first.url, second.url], clock, hanging=first) as client, asyncio.timeout(60):
         expected = await call(client)
         assert (len(first.requests), len(second.requests)) == (1, 0)
         first.faults = always(fault)
@@ -267,7 +270,7 @@ async def test_an_older_head_of_another_endpoint_is_passed_over_never_trusted(
 ) -> None:
     second.seqno = 99
     second.accounts[VAULT].pop()
-    async with made([first.url, second.url], clock, retry=LAGGING) as client:
+    async with made([first.url, second.url], clock, retry=IMPATIENT) as client:
         head = (await client.get_address_information(VAULT)).last_transaction
         assert (await client.get_masterchain_info()).last.seqno == 100
         first.faults = always(LITE_SERVER)
@@ -331,7 +334,7 @@ async def test_a_block_one_endpoint_does_not_have_is_read_from_another_and_blame
 async def test_a_transaction_nobody_has_any_more_shuts_no_endpoint(first: FakeTonCenter, clock: Clock) -> None:
     made_ = first.accounts[VAULT][0].cursor
     first.faults = always(NOT_LOCATED)
-    async with made(first.url, clock, retry=LAGGING) as client:
+    async with made(first.url, clock, retry=IMPATIENT) as client:
         with pytest.raises(ChainUnavailable, match="cannot locate"):
             await client.get_transactions(VAULT, lt=made_.lt, hash=made_.hash)
         assert states(client) == ["closed"]
@@ -410,7 +413,7 @@ async def test_a_message_that_may_have_been_taken_is_not_given_to_the_next(
     first: FakeTonCenter, second: FakeTonCenter, clock: Clock, fault: Fault
 ) -> None:
     first.faults.append(fault)
-    async with made([first.url, second.url], clock, retry=NO_PATIENCE) as client:
+    async with made([first.url, second.url], clock, hanging=first) as client:
         with pytest.raises(ChainUnavailable):
             await client.send_boc(b"abc")
     assert (first.count("sendBoc"), second.count("sendBoc")) == (1, 0)

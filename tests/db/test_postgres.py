@@ -26,7 +26,7 @@ from tonsurance.db.pool import connect
 from tonsurance.db.postgres import Cluster, remove_cluster
 
 IS_ROOT = os.geteuid() == 0
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 _LAUNCHER = """
 import os, sys

@@ -226,7 +226,7 @@ async def test_views_are_refreshed_while_somebody_reads_them(conn: Connection, e
     reader = await connect(each_database)
     async with reader.transaction():
         await reader.fetch("SELECT * FROM mv_event_stats_by_product, mv_hedge_requirements")
-        async with asyncio.timeout(10):  # a plain refresh would wait for the reader
+        async with asyncio.timeout(60):  # a plain refresh would wait for the reader
             await conn.execute("SELECT refresh_event_stats(), refresh_hedge_requirements()")
     await reader.close()
 

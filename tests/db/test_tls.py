@@ -157,7 +157,7 @@ async def test_the_listener_uses_tls_too(database: str, authorities: tuple[Autho
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(heard.wait(), 0.3)
         listening = asyncio.create_task(accepted.run(stop))
-        await asyncio.wait_for(heard.wait(), 10)
+        await asyncio.wait_for(heard.wait(), 60)
         assert (refused.connected, accepted.connected) == (False, True)
         stop.set()
         await asyncio.gather(waiting, listening)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
+import ports
 from localnet.probe import PROBE
 from tonsurance.localnet.chain import LocalChain
 from tonsurance.localnet.engine import TonpyEngine
@@ -40,7 +40,4 @@ def chain(engine: TonpyEngine, store: ChainStore) -> LocalChain:
 @pytest.fixture
 def free_port() -> int:
     """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return ports.free_port()

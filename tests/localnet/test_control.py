@@ -21,14 +21,14 @@ ADDRESS = raw_address(SOMEBODY)
 
 @pytest.fixture
 async def control(chain: LocalChain) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(chain) as url, httpx.AsyncClient(base_url=f"{url}/_localnet") as client:
+    async with running(chain) as url, httpx.AsyncClient(base_url=f"{url}/_localnet", timeout=60) as client:
         yield client
 
 
 async def test_the_status_says_where_the_contracts_are(chain: LocalChain) -> None:
     contracts = deploy_contracts(chain, bytes(32))
 
-    async with running(Localnet(chain, contracts)) as url, httpx.AsyncClient() as client:
+    async with running(Localnet(chain, contracts)) as url, httpx.AsyncClient(timeout=60) as client:
         status = (await client.get(f"{url}/_localnet/status")).json()
 
     blocks = status.pop("blocks")

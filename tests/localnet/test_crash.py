@@ -34,7 +34,7 @@ async def process(home: Path, port: int) -> AsyncIterator[tuple[asyncio.subproce
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, str(home), str(port), stderr=asyncio.subprocess.DEVNULL
     )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         try:
             while not await is_ready(client):
                 assert child.returncode is None

@@ -24,7 +24,7 @@ EMPTY_BOC = "te6cckEBAQEAAgAAAEysuc0="
 
 @pytest.fixture
 async def api(chain: LocalChain) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(chain) as url, httpx.AsyncClient(base_url=f"{url}/api/v2") as client:
+    async with running(chain) as url, httpx.AsyncClient(base_url=f"{url}/api/v2", timeout=60) as client:
         yield client
 
 

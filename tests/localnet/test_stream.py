@@ -27,7 +27,7 @@ from tonsurance.localnet.server import Localnet, running
 from tonsurance.localnet.stream import PREFIX, SSE_PATH, Streams
 from tonsurance.localnet.wallets import Transfer, Wallet
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ class Listener:
 @contextlib.asynccontextmanager
 async def listening(url: str, *addresses: str, **more: Any) -> AsyncIterator[Listener]:
     asked = {"types": ["transactions"], "addresses": list(addresses), **more}
-    async with httpx.AsyncClient() as client, client.stream("POST", url + SSE_PATH, json=asked) as response:
+    async with httpx.AsyncClient(timeout=60) as client, client.stream("POST", url + SSE_PATH, json=asked) as response:
         assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")
         listener = Listener(response)
         assert await listener.event() == {"status": "subscribed"}
@@ -135,7 +135,7 @@ async def test_a_changed_account_is_told_of_with_its_hashes(url: str, chain: Loc
         chain.submit_internal(probe, TON, body(COUNT))
         chain.mine()
         event = await listener.event()
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         answer = await client.get("/api/v3/transactions", params={"account": raw_address(probe), "limit": 1})
     state = event.pop("state")
     assert event == {"type": "account_state_change", "finality": "finalized", "account": raw_address_v3(probe)}
@@ -146,7 +146,7 @@ async def test_a_changed_account_is_told_of_with_its_hashes(url: str, chain: Loc
 async def test_a_query_opens_the_same_stream(url: str, chain: LocalChain, probe_code: bytes) -> None:
     probe = deploy_probe(chain, probe_code)
     asked = {"types": "transactions", "addresses": f"{raw_address(probe)},{'0:' + '22' * 32}"}
-    async with httpx.AsyncClient() as client, client.stream("GET", url + SSE_PATH, params=asked) as response:
+    async with httpx.AsyncClient(timeout=60) as client, client.stream("GET", url + SSE_PATH, params=asked) as response:
         listener = Listener(response)
         await listener.event()
         chain.submit_internal(probe, TON, body(COUNT))
@@ -188,14 +188,14 @@ async def test_a_public_client_hears_what_happens(url: str, chain: LocalChain, p
     ],
 )
 async def test_a_wrong_subscription_is_refused_in_the_servers_words(url: str, asked: dict[str, Any], said: str) -> None:
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         answer = await client.post(SSE_PATH, json=asked)
     assert (answer.status_code, set(answer.json())) == (400, {"error"})
     assert said in answer.json()["error"]
 
 
 async def test_other_paths_and_verbs_are_refused(url: str) -> None:
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         assert (await client.get("/api/streaming/v2/ws")).json() == {"error": "Not Found"}
         assert (await client.put(SSE_PATH)).status_code == 405
         assert (await client.post(SSE_PATH, content=b"{")).json() == {"error": "The body must be a JSON object."}
@@ -205,7 +205,7 @@ async def test_there_are_not_more_streams_than_allowed(localnet: Localnet, url: 
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(stream.MAX_CLIENTS):
             await stack.enter_async_context(listening(url, "0:" + "11" * 32))
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             asked = {"types": ["transactions"], "addresses": ["0:" + "11" * 32]}
             answer = await client.post(url + SSE_PATH, json=asked)
         assert (answer.status_code, localnet.streams.count) == (429, stream.MAX_CLIENTS)

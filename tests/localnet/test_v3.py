@@ -26,7 +26,7 @@ STATE_KEYS = {"hash", "balance", "extra_currencies", "account_status", "frozen_h
 
 @pytest.fixture
 async def api(chain: LocalChain) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(chain) as url, httpx.AsyncClient(base_url=url) as client:
+    async with running(chain) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield client
 
 

@@ -55,7 +55,7 @@ BREAKER = BreakerPolicy(cooldown_s=0.05, cap_s=0.5)
 """All as in life but many times faster: the faults too pass sooner."""
 PATIENCE = StreamPatience(silence_s=3.0, connect_s=1.0, first_s=0.05, longest_s=0.5, well_after_s=1.0)
 BLOCK_S, POLL_S, SAMPLE_S = 0.05, 0.2, 0.02
-CATCH_UP_S = 30.0
+CATCH_UP_S = 120.0
 RATES = (0.1, 0.3, 0.3, 1.0)
 OUTAGE_RATES = (0.02, 0.05, 0.1, 0.3, 1.0)
 """Less often: where nothing is answered, nothing else can go wrong."""
@@ -119,7 +119,7 @@ class World:
         await self._control("fault/clear", {})
 
     async def _control(self, action: str, values: dict[str, object]) -> None:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             (await http.post(f"{self.url}/_localnet/{action}", json=values)).raise_for_status()
 
     # --- what came of it
@@ -135,7 +135,7 @@ class World:
             return {state.contract_address: state.cursor for state in await select_sync_states(conn)}
 
     async def caught_up(self, longest_s: float = CATCH_UP_S) -> bool:
-        """Wait until the ledger is where the chain is; whether it came there."""
+        """Wait until the ledger is where the chain is; whether it came there. A busy machine may need long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
                 while await self.cursors() != self.heads():
@@ -152,7 +152,7 @@ class World:
             found.append(f"the ledger stands at {await self.cursors()} and the chain at {self.heads()}")
         elif verify:
             async with TonCenterClient(self.url) as client:
-                verifier = VaultVerifier(client, self.pool, self.contracts.vault, LAYOUT, print, wait_s=5.0)
+                verifier = VaultVerifier(client, self.pool, self.contracts.vault, LAYOUT, print, wait_s=60.0)
                 found += [text for vault in (await verifier.verify()).vaults for text in vault.differences]
         return found
 
@@ -222,7 +222,7 @@ async def following(world: World) -> AsyncIterator[None]:
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), 20)
+            await asyncio.wait_for(asyncio.gather(*tasks), 60)
             await writer.close()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -18,6 +17,7 @@ import httpx
 from pytoniq_core.boc.cell import Cell
 
 from chain.conftest import QUICK
+from ports import free_port
 from tonsurance.api.server import serve_api_until
 from tonsurance.api.settings import ApiSettings
 from tonsurance.api.shop_parts import ShopWiring
@@ -71,9 +71,9 @@ class QuoteWorld:
         self.dsn = dsn
         self.buyers: list[Wallet] = []
         """Made before the API looks at the chain, for blocks by hand look to it like a chain that runs fast."""
-        self.port, self.hasty_port = find_port(), find_port()
+        self.port, self.hasty_port = free_port(), free_port()
         self.http, self.hasty = (
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) for port in (self.port, self.hasty_port)
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) for port in (self.port, self.hasty_port)
         )
         self._watch = FactoryWatch(client, LazyPool(dsn, max_size=1, application_name="test factory"))
 
@@ -120,7 +120,7 @@ class QuoteWorld:
         await self.catch_up()
         async with acquire(self.pool) as conn:
             posted = await conn.fetchval(LAST_POSTED, self.contracts.vault)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 answer = await self.ask()
                 if answer.status_code == httpx.codes.OK and self._is_up_to(answer.json(), posted):
@@ -185,14 +185,6 @@ async def _is_ready(http: httpx.AsyncClient) -> bool:
     with suppress(httpx.TransportError):
         return (await http.get("/health/ready")).status_code == httpx.codes.OK
     return False
-
-
-def find_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

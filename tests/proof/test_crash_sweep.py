@@ -140,7 +140,7 @@ class Sweep:
         assert await read_state_of(dsn) == self._whole, f"after an end at point {point}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_an_end_at_any_await_loses_nothing_and_doubles_nothing(pg: DatabaseServer, database: str) -> None:
     async with serving(FakeTonCenter(accounts=make_accounts(STEPS, LAYOUT))) as chain:
         tables = await find_empty_tables(database)

@@ -201,10 +201,10 @@ def test_the_story_has_the_promised_length_and_claims() -> None:
     assert {"LossAbsorbed", "EpochStarted", "PayoutApproved", "PayoutExecuted", "ClaimDeferred"} <= counted.keys()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_thousand_orders_give_one_state_and_postgresql_the_same(pg: DatabaseServer) -> None:
     places = [range(start, ORDERS, 4) for start in range(4)]
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as workers:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
         found = list(workers.map(fold_orders, places))
     hashes = set[str]().union(*(part[0] for part in found))
     stored = asyncio_run_orders(pg, range(STORED_ORDERS))
@@ -223,7 +223,7 @@ def test_a_thousand_orders_give_one_state_and_postgresql_the_same(pg: DatabaseSe
 
 def asyncio_run_orders(pg: DatabaseServer, seeds: Sequence[int]) -> list[Stored]:
     """Two at a time, each in a database of its own."""
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as workers:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
         databases = [pg.create() for _ in seeds]
         try:
             return list(workers.map(post_order_apart, databases, seeds))

@@ -75,7 +75,7 @@ class World:
         return state
 
     async def until(self, contract: str, holds: Callable[[SyncState], bool]) -> SyncState:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 with suppress(ValueError):  # not registered yet
                     if holds(state := await self.sync(contract)):
@@ -115,7 +115,7 @@ async def following(url: str, dsn: str, contracts: Contracts) -> AsyncIterator[N
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, 60)
             await writer.close()
             await pool.close()
 

@@ -79,7 +79,7 @@ async def add_version(dsn: str, version: int, name: tuple[str, str], value: obje
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something a background task does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -93,7 +93,7 @@ class Swaps:
 
     async def until(self, version: int) -> Params:
         """The parameters when this version has come."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 params = await self.queue.get()
                 if params.version >= version:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
+
+from ports import free_port
 
 _LISTENER = b"tonsurance-listener"
 
@@ -15,8 +16,7 @@ class DatabaseDoor:
 
     def __init__(self, dsn: str) -> None:
         self._target = urlsplit(dsn)
-        with socket.create_server(("127.0.0.1", 0)) as reserved:
-            self._port: int = reserved.getsockname()[1]
+        self._port = free_port()
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()

@@ -103,7 +103,7 @@ async def following(
         yield daemon
     finally:
         stop.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
         await writer.close()
 
 
@@ -113,7 +113,7 @@ async def caught_up(pool: Pool, street: Street, client: TonCenterClient) -> None
         address: (await client.get_address_information(address)).last_transaction
         for address in (street.contracts.vault, street.contracts.factory)
     }
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with acquire(pool) as conn:
                 states = {state.contract_address: state.cursor for state in await select_sync_states(conn)}

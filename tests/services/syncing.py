@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.street import LAYOUT, Street, caught_up, following
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.core.params import DEFAULT_PARAMS

@@ -280,7 +280,7 @@ async def test_the_daemons_tasks_evaluate_on_every_commit_and_tell_listeners(sto
     stop, tasks = asyncio.Event(), AlertTasks(story.dsn, lambda: story.params)
     running = asyncio.create_task(tasks.run(stop))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await story.cover(910)
             first = await heard.get()
             await story.cover(960)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from db.chain_story import TON, batch, cursor_at, deposit, register, transaction
+from ports import free_port
 from services.config_story import RATE, ROOT, Swaps, add_version, change, open_store, until
 from tonsurance.api.server import serve_api_until
 from tonsurance.api.settings import ApiSettings
@@ -22,7 +23,6 @@ from tonsurance.services.config_loader import ConfigLoader
 from tonsurance.services.config_store import ConfigStore
 from tonsurance.services.ledger_writer import LedgerWriter
 from tonsurance.services.replay import replay_ledger
-from tonsurance.stack import free_port
 
 NEVER_S = 3_600.0
 MEZZ = 3
@@ -90,7 +90,7 @@ async def test_the_next_answer_of_the_api_has_the_changed_apy(database: str, sto
     loader = ConfigLoader(database, poll_s=NEVER_S)
     swaps = Swaps(loader)
     serving = asyncio.create_task(serve_api_until(database, settings, loader, stop))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=10) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as http:
         before = await read_apy(http)
         assert (before["params_version"], before["current_apy"]) == (1, 12.0)
         await change(store, 19.0)
@@ -111,7 +111,7 @@ async def test_the_next_answer_of_the_api_has_the_changed_apy(database: str, sto
 
 async def read_apy(http: httpx.AsyncClient) -> dict[str, object]:
     """One tranche, as soon as the process answers with figures."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 answer = await http.get("/api/v1/utilization/SURE-MEZZ")

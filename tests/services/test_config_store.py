@@ -443,7 +443,7 @@ async def test_a_change_is_announced_when_it_holds_and_not_before(store: ConfigS
     heard: asyncio.Queue[int | None] = asyncio.Queue()
     stop = asyncio.Event()
     listening = asyncio.create_task(Listener(database, heard.put_nowait, channel=CHANNEL).run(stop))
-    assert await asyncio.wait_for(heard.get(), 20) is None
+    assert await asyncio.wait_for(heard.get(), 60) is None
 
     async def fail(_conn: Connection, _applied: Applied) -> None:
         raise ConfigConflict("no")
@@ -451,7 +451,7 @@ async def test_a_change_is_announced_when_it_holds_and_not_before(store: ConfigS
     with pytest.raises(ConfigConflict):
         await store.apply([put(APY, 16.0)], actor=ADA, reason="", inside=fail)
     await change(store, 16.0)
-    assert [await asyncio.wait_for(heard.get(), 20) for _ in range(2)] == [1, 2]  # the defaults, then the change
+    assert [await asyncio.wait_for(heard.get(), 60) for _ in range(2)] == [1, 2]  # the defaults, then the change
     stop.set()
     await listening
 

@@ -221,7 +221,7 @@ async def test_a_new_key_is_known_soon_after_its_event_without_waiting_for_the_n
         async with following(parts.client, parts.street, database, pool):
             task = asyncio.create_task(keep_factory_states(database, parts.client, stop, read_every_s=3_600.0))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while not await parts.states.read_all():
                         await asyncio.sleep(0.01)
                     parts.order(parts.street.contracts.factory, messages.set_quote_key(bytes(NEW_KEY.verify_key)))

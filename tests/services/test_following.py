@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.street import LAYOUT, Street, caught_up, following
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.contracts import FactoryReader, VaultReader, check_contract

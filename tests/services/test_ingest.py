@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pytoniq_core.boc.builder import Builder
 
-from chain.conftest import IMPATIENT, NO_BREAKER
+from chain.conftest import NO_BREAKER
 from chain.fake_toncenter import (
     DISCONNECT,
     GATEWAY,
@@ -22,6 +22,7 @@ from chain.fake_toncenter import (
     serving,
 )
 from chain.making import LAYOUT, VAULT, external_out, make_chain, make_transaction
+from chain.patience import open_impatient
 from services.fake_ledger import FakeLedger
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.chain.decode import Decoder
@@ -51,7 +52,7 @@ async def fake() -> AsyncIterator[FakeTonCenter]:
 
 @pytest.fixture
 async def client(fake: FakeTonCenter) -> AsyncIterator[TonCenterClient]:
-    async with TonCenterClient(fake.url, retry=IMPATIENT, breaker=NO_BREAKER) as impatient:
+    async with open_impatient(fake, breaker=NO_BREAKER) as impatient:
         yield impatient
 
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from pytoniq_core.boc.builder import Builder
 
-from chain.conftest import IMPATIENT
 from chain.fake_toncenter import HANG, RATE_LIMITED, FakeTonCenter, serving
 from chain.making import FACTORY, LAYOUT, VAULT, make_chain
+from chain.patience import QUICK, open_impatient
 from services.fake_ledger import FakeLedger
 from tonsurance.chain.addresses import format_friendly
 from tonsurance.chain.breaker import BreakerPolicy
@@ -75,7 +75,7 @@ class TwoLedgers:
     async def until(self, **wanted: Cursor) -> None:
         """Wait until the cursors are these (names: vault, factory)."""
         cursors = {VAULT: wanted.get("vault"), FACTORY: wanted.get("factory")}
-        async with asyncio.timeout(10), self.posted:
+        async with asyncio.timeout(60), self.posted:
             await self.posted.wait_for(
                 lambda: all(c is None or self.of[name].cursor == c for name, c in cursors.items())
             )
@@ -92,19 +92,19 @@ async def fake() -> AsyncIterator[FakeTonCenter]:
 @asynccontextmanager
 async def running(fake: FakeTonCenter, ledgers: TwoLedgers) -> AsyncIterator[IntegrationDaemon]:
     stop = asyncio.Event()
-    async with TonCenterClient(fake.url, retry=IMPATIENT, breaker=SHORT_REST) as client:
+    async with TonCenterClient(fake.url, retry=QUICK, breaker=SHORT_REST) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005, grace_s=0.2)
         task = asyncio.create_task(daemon.run(stop))
         try:
             yield daemon
         finally:
             stop.set()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 20)  # less than a request may take
 
 
 async def refuse(fake: FakeTonCenter) -> None:
     ledgers = TwoLedgers()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with open_impatient(fake) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005)
         try:
             await daemon.run(asyncio.Event())
@@ -156,6 +156,7 @@ async def test_a_stop_does_not_wait_for_a_chain_that_hangs(fake: FakeTonCenter) 
     async with running(fake, ledgers):
         await ledgers.until(vault=fake.accounts[VAULT][-1].cursor)
         fake.faults.extend([HANG] * 1000)
+        await fake.hangs[""].wait()
 
 
 async def test_a_stop_finishes_the_batch_in_flight(fake: FakeTonCenter) -> None:
@@ -168,14 +169,14 @@ async def test_a_stop_finishes_the_batch_in_flight(fake: FakeTonCenter) -> None:
             await super().submit(batch)
 
     ledgers, stop = Slow(), asyncio.Event()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with open_impatient(fake) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005)
         task = asyncio.create_task(daemon.run(stop))
         await entered.wait()
         stop.set()
         await asyncio.sleep(0.01)
         release.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert ledgers.of[VAULT].cursor == fake.accounts[VAULT][-1].cursor
 
 
@@ -187,12 +188,12 @@ async def test_it_begins_when_the_old_writer_is_gone_and_the_database_is_there(f
             raise refusals.pop(0)
 
     ledgers, stop = TwoLedgers(), asyncio.Event()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with open_impatient(fake) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005, retry_s=0.001)
         task = asyncio.create_task(daemon.follow(stop, take=take))
         await ledgers.until(vault=fake.accounts[VAULT][-1].cursor)
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert refusals == []
 
 
@@ -204,12 +205,12 @@ async def test_a_stop_ends_the_wait_for_the_writer(fake: FakeTonCenter) -> None:
         raise WriterFenced
 
     ledgers = TwoLedgers()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with open_impatient(fake) as client:
         daemon = IntegrationDaemon(client, ledgers, ledgers, CONTRACTS, KNOWN, retry_s=3_600.0)
         task = asyncio.create_task(daemon.follow(stop, take=take))
         await asked.wait()
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert ledgers.registered == []
 
 
@@ -221,14 +222,14 @@ async def test_a_crashing_task_beside_stops_no_contract(fake: FakeTonCenter) -> 
         raise ChainUnavailable("planted")
 
     ledgers, stop = TwoLedgers(), asyncio.Event()
-    async with TonCenterClient(fake.url, retry=IMPATIENT) as client:
+    async with open_impatient(fake) as client:
         daemon = IntegrationDaemon(
             client, ledgers, ledgers, CONTRACTS, KNOWN, poll_interval_s=0.005,
             tasks=[Task("crashing", crash)], patience=Patience(first_s=0.02, longest_s=0.02),
         )  # fmt: skip
         task = asyncio.create_task(daemon.run(stop))
         for _ in range(3):
-            await asyncio.wait_for(crashes.acquire(), 10)
+            await asyncio.wait_for(crashes.acquire(), 60)
             fake.accounts[VAULT] += make_chain(1, after=fake.accounts[VAULT][-1].cursor)
             daemon.wake(VAULT)
             await ledgers.until(vault=fake.accounts[VAULT][-1].cursor)
@@ -236,7 +237,7 @@ async def test_a_crashing_task_beside_stops_no_contract(fake: FakeTonCenter) -> 
             "contracts": False, "ingest:MultiTrancheVault:a1a1a1a1": False, "ingest:PolicyFactory:b2b2b2b2": False,
             "crashing": True}  # fmt: skip
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_a_contract_that_is_not_deployed_is_said_before_anything_is_written(fake: FakeTonCenter) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.street import Street, caught_up, following
 from tonsurance.chain.client import TonCenterClient
 from tonsurance.core.errors import ChainUnavailable, InvalidAddress, NotOurContract
@@ -51,11 +51,11 @@ async def subscribed(config: SubscriberConfig, **options: float) -> AsyncIterato
         yield subscriber
     finally:
         stop.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
 
 async def wait_for(subscriber: PolicyEventSubscriber, *, policies: int, payouts: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             counts = await subscriber.statistics()
             if (counts.policies, counts.payouts) == (policies, payouts):

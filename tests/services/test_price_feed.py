@@ -51,7 +51,7 @@ async def conn(database: str) -> AsyncIterator[Connection]:
 
 
 async def control(market: str, **change: object) -> dict[str, object]:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(f"{market}/_localnet/price", json=change)
     answer.raise_for_status()
     return dict(answer.json())
@@ -85,7 +85,7 @@ async def test_an_old_price_is_shown_and_is_none(pool: LazyPool, conn: Connectio
     assert reading.stale
     assert reading.price is not None
     assert reading.usable is None
-    with pytest.raises(PriceUnavailable, match="61 s old; after 60 s"):
+    with pytest.raises(PriceUnavailable, match=r"\d+ s old; after 60 s"):
         await reads.require()
     assert not (await PriceReads(pool, lambda: DEFAULT_PARAMS).read()).stale, "the age is a parameter"
 

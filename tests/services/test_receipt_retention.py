@@ -194,7 +194,7 @@ async def test_the_daemons_task_forgets_and_shows_the_figures(counter: Counter) 
     metrics.QUOTES_BOUGHT.clear()
     stop = asyncio.Event()
     task = asyncio.create_task(keep_receipts(counter.dsn, lambda: DEFAULT_PARAMS, stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while old.quote_id in await counter.kept() or names not in metrics.QUOTES_BOUGHT._metrics:
             await asyncio.sleep(0.01)
     stop.set()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.database_door import DatabaseDoor
 from services.street import LAYOUT, Street, Wallet
 from tonsurance.chain import deployment, messages
@@ -120,7 +120,7 @@ class Whole:
         await alerts.run(stop)
 
     async def until(self, done: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await done():
                 await asyncio.sleep(0.02)
 
@@ -187,7 +187,7 @@ async def whole(doors: tuple[Street, ChainDoor, DatabaseDoor], database: str) ->
         await found.ledger_is(10)
         yield found
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     pool.terminate()
     await conn.close()
 
@@ -227,7 +227,11 @@ async def test_an_outage_ends_without_a_hand_and_is_told(
     whole.street.deposit(3, 7)
     await whole.ledger_is(22)
     await whole.check()
-    assert not [reason for reason in whole.health.report().reasons if "AWAY" in reason]
+
+    async def well() -> bool:
+        return not [reason for reason in whole.health.report().reasons if "AWAY" in reason]
+
+    await whole.until(well)
 
 
 async def test_a_second_real_vault_is_added_while_the_first_goes_on(whole: Whole) -> None:

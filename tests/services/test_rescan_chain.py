@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.rescanning import LAYOUT, read_waiting, replay, rescan, without
 from services.street import Street, caught_up
 from services.syncing import Desk
@@ -36,7 +36,7 @@ async def catch_up(desk: Desk, layout: Layout) -> None:
         await caught_up(pool, desk.street, desk.client)
     finally:
         stop.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
         await writer.close()
         await pool.close()
 

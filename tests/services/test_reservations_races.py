@@ -467,7 +467,7 @@ async def test_a_withdrawal_posted_while_a_commit_waits_for_the_ledger_is_seen_b
         await withdrawing.start()
         await lock_ledger(other)
         committing = asyncio.create_task(book.reservations.commit(made.reservation_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await other.fetchval(WAITING):
                 await asyncio.sleep(0.005)
         part = Part("SURE-SNR", capital=-990 * TON)
@@ -536,7 +536,7 @@ async def test_a_connection_lost_during_the_commit_is_an_outage_and_the_same_key
         await held_lock.start()
         await blocker.execute("LOCK TABLE capacity_reservations IN ACCESS EXCLUSIVE MODE")
         asked = asyncio.create_task(desk.reserve(TON, principal="ada", idempotency_key="one"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await desk.fetch(KILL_WAITING):
                 await asyncio.sleep(0.005)
         with pytest.raises(DatabaseUnavailable):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import IMPATIENT, QUICK, ThreeTries
 from services.street import Street
 from tonsurance.chain.answers import RawTransaction
 from tonsurance.chain.client import TonCenterClient
@@ -63,7 +63,8 @@ async def test_another_history_is_named(url: str, street: Street) -> None:
 
 
 async def test_a_second_source_that_is_away_is_said_and_is_no_quarrel(url: str, street: Street) -> None:
-    async with TonCenterClient(url, retry=QUICK) as client, V3Source("http://127.0.0.1:9", retry=QUICK) as away:
+    nowhere = V3Source("http://127.0.0.1:9", retry=IMPATIENT, rng=ThreeTries())
+    async with TonCenterClient(url, retry=QUICK) as client, nowhere as away:
         second = SecondSource(client, away, lambda: contracts_of(street))
         assert await second.confirm_all() == 0
         assert second.unavailable is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from db.servers import DatabaseServer
 from services.ledger_tables import LEDGER_TABLES, reading, rows_of
 from services.street import LAYOUT, Street, caught_up
@@ -30,7 +30,7 @@ from tonsurance.services.task_supervision import Task
 VAULT, FACTORY = "0:" + "a" * 64, "0:" + "b" * 64
 FLOOR_S, AGAIN_S = 0.002, (0.002, 0.004, 0.008)
 NEVER_S = 3_600.0
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 class Loop:

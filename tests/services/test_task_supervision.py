@@ -38,7 +38,7 @@ class Runs:
         self.ended += 1
 
     async def reached(self, count: int) -> None:
-        async with asyncio.timeout(10), self._began:
+        async with asyncio.timeout(60), self._began:
             await self._began.wait_for(lambda: self.count >= count)
 
 
@@ -72,7 +72,7 @@ async def supervising(*tasks: Task, patience: Patience = HASTY) -> AsyncIterator
         yield supervisor
     finally:
         stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_changes_are_told() -> None:
     supervisor = TaskSupervisor(HASTY, on_change=lambda: told.put_nowait(supervisor.states[0].state))
     crashing = Runs(raises(ValueError()))
     supervisor.start(Task("crashing", crashing))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await told.get() == "waiting"
         await told.get()
     await supervisor.end_all()
@@ -185,7 +185,7 @@ async def test_a_stop_ends_the_wait_of_a_crashed_task() -> None:
     supervisor.start(Task("crashing", crashing))
     while supervisor.states[0].crashes == 0:
         await asyncio.sleep(0)
-    await asyncio.wait_for(supervisor.end_all(), 10)
+    await asyncio.wait_for(supervisor.end_all(), 60)
     assert crashing.count == 1
 
 
@@ -212,7 +212,7 @@ async def test_a_task_that_is_started_while_all_are_stopped_is_stopped_too() -> 
 
     supervisor.start(Task("first", starts_another))
     await asyncio.sleep(0)
-    await asyncio.wait_for(supervisor.end_all(), 10)
+    await asyncio.wait_for(supervisor.end_all(), 60)
     assert supervisor.states == ()
     assert late.count == late.ended
 

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from pytoniq_core.boc.cell import Cell
 
-from chain.conftest import QUICK
 from chain.fake_toncenter import LITE_SERVER, FakeTonCenter, Fault, serving
 from chain.making import FACTORY, VAULT, external_out, make_chain, make_transaction
 from chain.making import LAYOUT as TEST_LAYOUT
+from chain.patience import QUICK
 from services.street import LAYOUT, Street
 from tonsurance.chain import messages
 from tonsurance.chain.addresses import format_friendly
@@ -207,7 +207,7 @@ async def test_every_event_comes_typed_in_order_and_once(ton: TonClient, street:
     following = asyncio.create_task(
         ton.events.subscribe(street.contracts.vault, poll_interval_seconds=POLL_S, callback=heard, stop=heard.stop)
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(heard.events) < 3:
             await asyncio.sleep(0)
         for amount in (30, 40):
@@ -231,7 +231,7 @@ async def test_a_policys_event_reaches_an_async_callback_of_the_factory(ton: Ton
         await asyncio.sleep(0)
         heard(event)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await ton.Events(ton.api, LAYOUT).subscribe(
             street.contracts.factory, callback=callback, stop=heard.stop, poll_interval_seconds=POLL_S
         )
@@ -256,7 +256,7 @@ def open_fake(fake: FakeTonCenter) -> TonClient:
 async def test_events_begin_after_the_logical_time_given(fake: FakeTonCenter, after: int) -> None:
     lts = [item.cursor.lt for item in fake.accounts[VAULT]]
     heard = Heard(enough=5 - after)
-    async with open_fake(fake) as ton, asyncio.timeout(20):
+    async with open_fake(fake) as ton, asyncio.timeout(60):
         subscription = await ton.events.open(
             VAULT, lts[after - 1] if after else None, POLL_S, callback=heard, kind=VAULT_KIND
         )
@@ -275,7 +275,7 @@ async def test_a_logical_time_between_two_transactions_and_one_before_all_are_un
     lts = [item.cursor.lt for item in fake.accounts[VAULT]]
     for initial, expected in ((lts[1] + 1, lts[2:]), (lts[2] - 1, lts[2:]), (0, lts), (1, lts)):
         heard = Heard(enough=len(expected))
-        async with open_fake(fake) as ton, asyncio.timeout(20):
+        async with open_fake(fake) as ton, asyncio.timeout(60):
             await ton.events.subscribe(VAULT, initial, POLL_S, callback=heard, kind=VAULT_KIND, stop=heard.stop)
         assert heard.lts == expected
 
@@ -299,7 +299,7 @@ async def test_trouble_delays_events_and_loses_or_doubles_none(fake: FakeTonCent
 async def test_a_transaction_that_is_withheld_is_waited_for_not_skipped(fake: FakeTonCenter) -> None:
     heard = Heard(enough=5)
     fake.hide_lts = {fake.accounts[VAULT][2].cursor.lt}
-    async with open_fake(fake) as ton, asyncio.timeout(20):
+    async with open_fake(fake) as ton, asyncio.timeout(60):
         subscription = await ton.events.open(VAULT, None, POLL_S, callback=heard, kind=VAULT_KIND)
         running_ = asyncio.create_task(subscription.run(heard.stop))
         while subscription.error is None:
@@ -317,7 +317,7 @@ async def test_what_the_callback_raises_ends_the_run_before_its_transaction(fake
         if event.lt == made[2].cursor.lt:
             raise RuntimeError("full")
 
-    async with open_fake(fake) as ton, asyncio.timeout(20):
+    async with open_fake(fake) as ton, asyncio.timeout(60):
         subscription = await ton.events.open(VAULT, None, POLL_S, callback=callback, kind=VAULT_KIND)
         with pytest.raises(RuntimeError, match="full"):
             await subscription.run(asyncio.Event())
@@ -332,7 +332,7 @@ async def test_what_the_callback_raises_ends_the_run_before_its_transaction(fake
 async def test_a_hint_brings_the_next_look_at_once(fake: FakeTonCenter) -> None:
     heard, wake = Heard(enough=5), asyncio.Event()
     fake.hidden_newest = 1
-    async with open_fake(fake) as ton, asyncio.timeout(20):
+    async with open_fake(fake) as ton, asyncio.timeout(60):
         following = asyncio.create_task(
             ton.events.subscribe(VAULT, None, 3600.0, callback=heard, kind=VAULT_KIND, stop=heard.stop, wake=wake)
         )
@@ -348,7 +348,7 @@ async def test_a_message_no_layout_explains_is_counted_and_no_event(fake: FakeTo
     heard = Heard(enough=1)
     unknown = messages.build_cell(("uint32", 0xDEAD_BEEF))
     fake.accounts[VAULT] = [make_transaction(messages=[external_out(VAULT, unknown)])]
-    async with open_fake(fake) as ton, asyncio.timeout(20):
+    async with open_fake(fake) as ton, asyncio.timeout(60):
         subscription = await ton.events.open(VAULT, None, POLL_S, callback=heard, kind=VAULT_KIND)
         following = asyncio.create_task(subscription.run(heard.stop))
         while subscription.cursor == GENESIS:

@@ -38,7 +38,7 @@ async def follow_second(desk: Desk, address: str) -> None:
     async with desk.following() as pool:
         person = ContractAdmin(pool, actor="ann")
         await person.add(desk.client, address, kind=VAULT_KIND, vault_id="second", network="testnet")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with acquire(pool) as conn:
                     if await conn.fetchval("SELECT count(*) FROM ledger_entries WHERE vault_id = 'second'"):
@@ -57,7 +57,7 @@ async def test_damage_to_another_vault_is_found_without_naming_it(database: str)
 
         async def sync() -> dict[str, str]:
             results = await sync_once(
-                database, desk.client, None, LAYOUT, repair=True, wait_s=10, progress=lambda _line: None
+                database, desk.client, None, LAYOUT, repair=True, wait_s=60, progress=lambda _line: None
             )
             return {result.contract: result.status for result in results}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chain.conftest import QUICK
+from chain.patience import QUICK
 from services.ledger_tables import read_ledger
 from services.street import LAYOUT
 from services.syncing import JOURNAL, Desk, open_desk

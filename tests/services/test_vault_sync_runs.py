@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import structlog
 
-from chain.conftest import IMPATIENT, QUICK
+from chain.patience import IMPATIENT, QUICK, ThreeTries
 from services.ledger_tables import read_ledger
 from services.street import LAYOUT
 from services.syncing import JOURNAL, RUNS, Desk, explained, open_desk
@@ -223,7 +223,7 @@ async def test_alerts_have_the_words_people_know_and_end_with_the_drift(desk: De
 async def test_a_chain_that_is_away_is_a_failed_run_and_changes_nothing(desk: Desk) -> None:
     await desk.plant(LOSE_ENTRY)
     before = await read_ledger(desk.dsn)
-    async with TonCenterClient("http://127.0.0.1:1", retry=IMPATIENT) as nobody:
+    async with TonCenterClient("http://127.0.0.1:1", retry=IMPATIENT, rng=ThreeTries()) as nobody:
         with pytest.raises(ChainUnavailable):
             await desk.run(client=nobody)
     assert await read_ledger(desk.dsn) == before
@@ -379,7 +379,7 @@ async def test_the_loop_runs_until_it_is_stopped_and_says_the_summary(desk: Desk
         while not stop.is_set():
             wake.set()
             await asyncio.sleep(0.01)
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert [result.status for result in results] == ["equal", "equal"]
     said = [line["event"] for line in lines]
     assert said.count("=== Vault Sync Summary ===") == 2
@@ -388,7 +388,13 @@ async def test_the_loop_runs_until_it_is_stopped_and_says_the_summary(desk: Desk
 
 async def test_a_run_at_once_uses_the_parameters_that_hold(desk: Desk) -> None:
     (result,) = await sync_once(
-        desk.dsn, desk.client, desk.street.contracts.vault, LAYOUT, repair=True, wait_s=5.0, progress=lambda _line: None
+        desk.dsn,
+        desk.client,
+        desk.street.contracts.vault,
+        LAYOUT,
+        repair=True,
+        wait_s=60,
+        progress=lambda _line: None,
     )
     assert result.status == "equal"
 

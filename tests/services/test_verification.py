@@ -11,9 +11,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from chain.conftest import IMPATIENT, QUICK
 from chain.fake_toncenter import FakeTonCenter, identity, serving
 from chain.making import VAULT, make_chain
+from chain.patience import IMPATIENT, QUICK, ThreeTries
 from chain.test_contracts import KNOWN, VAULT_CODE, rows
 from services.street import LAYOUT, Street, caught_up, following
 from tonsurance.chain.client import TonCenterClient
@@ -64,7 +64,7 @@ async def posted(client: TonCenterClient, street: Street, database: str, pool: P
 
 
 async def verify(
-    client: TonCenterClient, pool: Pool, street: Street, *, wait_s: float = 10.0, said: list[str] | None = None
+    client: TonCenterClient, pool: Pool, street: Street, *, wait_s: float = 60.0, said: list[str] | None = None
 ) -> Verification:
     heard = [] if said is None else said
     verifier = VaultVerifier(
@@ -257,7 +257,7 @@ async def test_what_is_not_our_vault_is_refused(client: TonCenterClient, street:
 
 
 async def test_a_chain_that_is_away_is_an_outage(street: Street, pool: Pool) -> None:
-    async with TonCenterClient("http://127.0.0.1:1", retry=IMPATIENT) as nobody:
+    async with TonCenterClient("http://127.0.0.1:1", retry=IMPATIENT, rng=ThreeTries()) as nobody:
         with pytest.raises(ChainUnavailable):
             await verify(nobody, pool, street)
 

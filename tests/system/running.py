@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,14 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from ports import free_port
 from system.processes import is_running, processes_of, wait_until
 from tonsurance.db.postgres import remove_cluster
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:
@@ -43,17 +37,17 @@ class Running:
         )
 
     def wait_ready(self) -> None:
-        wait_until(self._is_ready, timeout_s=90, what=f"{self.url}/health/ready")
+        wait_until(self._is_ready, timeout_s=120, what=f"{self.url}/health/ready")
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, self.process.communicate()[0]
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/health/ready", timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 
     def get(self, path: str) -> dict[str, object]:
-        answer = httpx.get(self.url + path, timeout=5)
+        answer = httpx.get(self.url + path, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -61,7 +55,7 @@ class Running:
         return json.loads((self.home / "status.json").read_text())
 
     def chain(self) -> dict[str, object]:
-        return httpx.get(f"{self.status()['chain_url']}/_localnet/status", timeout=5).json()
+        return httpx.get(f"{self.status()['chain_url']}/_localnet/status", timeout=60).json()
 
     def end(self, number: int) -> None:
         """Send a signal to `run` alone and wait until it and everything it started is gone."""
@@ -71,7 +65,7 @@ class Running:
         self.process.communicate(timeout=60)
         wait_until(
             lambda: not processes_of(str(self.home)) and not any(is_running(pid) for pid in pids.values()),
-            timeout_s=30,
+            timeout_s=60,
             what="the last process of the home",
         )
 

@@ -202,7 +202,7 @@ def test_a_daemon_follows_by_url_into_a_database_of_its_own(stack: Running, data
             assert "SURE-" in str(document[differences])
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=30)
+        daemon.communicate(timeout=60)
     assert daemon.returncode == 0
 
 
@@ -225,7 +225,7 @@ async def ledger_of(dsn: str) -> list[tuple[str, int, int]]:
 
 
 def shown(stack: Running) -> list[tuple[str, int, int]]:
-    rows = httpx.get(f"{stack.url}/api/v1/utilization/dashboard", timeout=5).json()["tranches"]
+    rows = httpx.get(f"{stack.url}/api/v1/utilization/dashboard", timeout=60).json()["tranches"]
     assert len(rows) == len(TRANCHE_IDS)
     figures = ((r["tranche_id"], int(r["total_capital_nanoton"]), int(r["coverage_sold_nanoton"])) for r in rows)
     return sorted(figures)

@@ -58,7 +58,7 @@ def test_the_daemon_reconciles_by_itself_and_health_says_so(stack: Running) -> N
         assert said.returncode == 0, said.stdout
         return "Vault syncs: 0" not in said.stdout
 
-    wait_until(counted, timeout_s=30, what="a reconciliation by the daemon")
+    wait_until(counted, timeout_s=60, what="a reconciliation by the daemon")
     listed = command(stack, "contracts", "list")
     assert listed.returncode == 0, listed.stderr
     assert "MultiTrancheVault of main" in listed.stdout

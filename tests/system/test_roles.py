@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 
 from db.test_roles import as_role, login
+from ports import free_port
 from system.processes import wait_until
-from system.running import Running, free_port
+from system.running import Running
 from tonsurance.db.roles import ADMIN, API, INGEST
 
 WAIT_S = 60
@@ -33,7 +34,7 @@ def program(home: Path, dsn: str, *arguments: str) -> Iterator[subprocess.Popen[
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 async def _value(dsn: str, sql: str) -> object:
@@ -43,7 +44,7 @@ async def _value(dsn: str, sql: str) -> object:
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
+        return httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
     except httpx.HTTPError:
         return False
 

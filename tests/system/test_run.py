@@ -15,7 +15,7 @@ from system.processes import is_running, wait_until
 from system.running import Running, command, running
 from tonsurance.core.catalog import TRANCHE_IDS
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 def figures(stack: Running) -> dict[str, tuple[float, float]]:
@@ -47,7 +47,7 @@ def test_the_ledger_equals_the_chain_at_one_block(stack: Running) -> None:
         chain = httpx.post(
             f"{stack.status()['chain_url']}/api/v2/runGetMethod",
             json={"address": stack.status()["vault"], "method": "get_all_tranches", "stack": []},
-            timeout=5,
+            timeout=60,
         ).json()["result"]
         if stack.get("/api/v1/utilization/dashboard")["ledger_version"] != before["ledger_version"]:
             return False
@@ -58,26 +58,26 @@ def test_the_ledger_equals_the_chain_at_one_block(stack: Running) -> None:
         shown = [[int(row["total_capital_nanoton"]), int(row["coverage_sold_nanoton"])] for row in tranches]
         return on_chain == shown
 
-    wait_until(equal, timeout_s=30, what="ledger and chain at the same transaction")
+    wait_until(equal, timeout_s=60, what="ledger and chain at the same transaction")
 
 
 def test_a_parameter_is_changed_by_token_and_the_contracts_terms_are_taken_over(stack: Running) -> None:
     token = command(stack, "token", "--role", "admin", "--sub", "tester").stdout.strip()
-    admin = httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    admin = httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     def taken_over() -> bool:
         found = admin.get("/admin/config/risk/withdraw_delay_s").json()
         return (found["value_data"], found["updated_by"]) == (3_600, "contracts")
 
     with admin:
-        wait_until(taken_over, timeout_s=30, what="the withdrawal delay of the local contracts")
+        wait_until(taken_over, timeout_s=60, what="the withdrawal delay of the local contracts")
         path, curve = "/admin/config/tranche/SURE_MEZZ_apy_max", "/api/v1/tranche/SURE-MEZZ/apy?utilization=1"
         before = stack.get(curve)["apy"]
         changed = admin.put(path, json={"value": 16.5, "reason": "a test"})
         assert changed.status_code == 200, changed.text
-        wait_until(lambda: stack.get(curve)["apy"] == 16.5, timeout_s=5, what="the changed curve")
+        wait_until(lambda: stack.get(curve)["apy"] == 16.5, timeout_s=60, what="the changed curve")
         assert admin.put(path, json={"value": before, "reason": "and back"}).status_code == 200
-        wait_until(lambda: stack.get(curve)["apy"] == before, timeout_s=5, what="the curve as it was")
+        wait_until(lambda: stack.get(curve)["apy"] == before, timeout_s=60, what="the curve as it was")
     for words in (("config", "verify"), ("replay",), ("verify",)):
         said = command(stack, *words)
         assert said.returncode == 0, said.stdout + said.stderr
@@ -85,11 +85,11 @@ def test_a_parameter_is_changed_by_token_and_the_contracts_terms_are_taken_over(
 
 def test_a_websocket_client_is_told_of_each_change(stack: Running) -> None:
     with connect(f"ws://127.0.0.1:{stack.port}/ws") as client:
-        assert json.loads(client.recv(timeout=10))["type"] == "welcome"
+        assert json.loads(client.recv(timeout=60))["type"] == "welcome"
         client.send(json.dumps({"action": "subscribe", "channel": "tranche_apy"}))
         versions: list[int] = []
         while len(set(versions)) < 4:
-            message = json.loads(client.recv(timeout=30))
+            message = json.loads(client.recv(timeout=60))
             if message.get("type") == "apy_update":
                 assert [row["tranche_id"] for row in message["tranches"]] == list(TRANCHE_IDS)
                 versions.append(int(message["ledger_version"]))
@@ -138,11 +138,11 @@ def test_the_running_chain_can_be_driven(stack: Running) -> None:
     wait_until(
         lambda: (
             httpx.get(
-                f"{stack.status()['chain_url']}/api/v2/getAddressBalance", params={"address": address}, timeout=5
+                f"{stack.status()['chain_url']}/api/v2/getAddressBalance", params={"address": address}, timeout=60
             ).json()["result"]
             == "5000000000"
         ),
-        timeout_s=20,
+        timeout_s=60,
         what="the airdrop",
     )
     assert command(stack, "localnet", "mine", "0").returncode == 2

@@ -24,7 +24,7 @@ def test_watching_shows_events_from_the_chain_and_what_they_come_to(stack: Runni
     assert found is not None
     assert int(found[1]) == len(events)
     assert int(found[2]) == sum(event["event_type"] == "PolicyCreated" for event in events)
-    posted = httpx.get(f"{stack.url}/api/v2/events?limit=5", timeout=5).json()["events"]
+    posted = httpx.get(f"{stack.url}/api/v2/events?limit=5", timeout=60).json()["events"]
     known = {(event["contract"], event["logical_time"], event["message_index"]) for event in events}
     assert {(event["contract"], event["lt"], event["message_index"]) for event in posted} <= known
 
@@ -48,7 +48,7 @@ def test_a_chain_that_is_away_is_said_and_a_wrong_call_is_refused(stack: Running
 
 def test_the_ton_price_of_the_local_market_is_read_and_shown(stack: Running) -> None:
     def shown() -> bool:
-        [price] = httpx.get(f"{stack.url}/api/v2/prices", timeout=5).json()
+        [price] = httpx.get(f"{stack.url}/api/v2/prices", timeout=60).json()
         return price["stale"] is False and price["source"] == "127.0.0.1" and 4 < float(price["price_usd"]) < 7
 
-    wait_until(shown, timeout_s=30, what="a price")
+    wait_until(shown, timeout_s=60, what="a price")

@@ -58,7 +58,13 @@ _SETTINGS = {
     # for ever when it is told to stop before recovery is done (15.18 and 18.6 do), and would outlive its launcher.
     "restart_after_crash": "off",
 }
-_THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+_THROWAWAY = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_wal_size": "128MB",  # may be kept in memory
+}
 
 
 class Cluster:
