@@ -77,6 +77,8 @@ ALLOWED = {
     ("core/technical_rates.py", "_VERSIONS_KEPT"): "size of a cache",
     ("core/premium_matrix.py", "_VERSIONS_KEPT"): "size of a cache",
     ("services/quote_signer.py", "MAX_AHEAD_S"): "constant of contracts/quote.fc",
+    ("services/quote_signer.py", "CLOCK_ALLOWANCE_S"): "how far the clocks of two machines are apart",
+    ("services/quote_signer.py", "MAINNET_ID"): "which network is which",
     ("services/quote_signer.py", "_SHOWN"): "how much of a public key is shown",
     ("core/units.py", "YEAR_S"): "unit",
     ("core/alerts.py", "ROUNDING"): "how far floating point is off",

@@ -21,15 +21,16 @@ from tonsurance.api.server import bind_socket, make_server
 from tonsurance.api.settings import ApiSettings
 from tonsurance.core.errors import TonsuranceError
 from tonsurance.localnet.wallets import Transfer, Wallet
+from tonsurance.services.chain_clock import ChainClock
 from tonsurance.services.factory_state import FactoryStates
 from tonsurance.services.wallet_requests import WalletRequests
 
 
 @asynccontextmanager
-async def running_builders(states: FactoryStates) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve until the block ends."""
+async def running_builders(states: FactoryStates, chain: ChainClock | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve until the block ends. `chain` tells the chain's time."""
     app = Litestar(
-        route_handlers=[make_builder_router(WalletRequests(states), "main")],
+        route_handlers=[make_builder_router(WalletRequests(states, chain=chain), "main")],
         exception_handlers={
             TonsuranceError: answer_known_error,
             HTTPException: answer_http_error,

@@ -92,6 +92,8 @@ class FakeShop:
         self.dearer_for_buyers = 1.0
         self.valid_s = 300.0
         self.raised_to: str | None = None
+        self.least_ton = 0.0
+        self.stale = False
         self.hold: asyncio.Event | None = None
         """While it is set and not done, answers to the amount 1 wait for it."""
         self.asked: list[dict[str, Any]] = []
@@ -154,7 +156,8 @@ class FakeShop:
             raise Refusal(400, "bad_input", "duration_days is a whole number from 1 to 365.")
         product = find_product(asked["coverage_type"], asked["chain"], asked["stablecoin"])
         premium = amount * 0.008 * days / 365
-        premium_ton = premium / self.ton_usd * (self.dearer_for_buyers if buyer else 1)
+        by_list = premium / self.ton_usd * (self.dearer_for_buyers if buyer else 1)
+        premium_ton = max(by_list, self.least_ton)
         return {**self._terms(product, asked, premium, premium_ton), **self._request(buyer, premium_ton)}
 
     def _terms(self, product: Product, asked: dict[str, Any], usd: float, ton: float) -> dict[str, Any]:
@@ -162,14 +165,16 @@ class FakeShop:
         cover_ton = amount / self.ton_usd
         limit, tranche = self.binding
         return {
-            "premium": round(usd, 2), "premium_usd": f"{usd:.2f}", "premium_ton": ton, "coverage_ton": cover_ton,
+            "premium": round(usd, 2), "premium_usd": f"{usd:.2f}",
+            "charged_usd": f"{ton * self.ton_usd:.2f}", "premium_ton": ton, "coverage_ton": cover_ton,
             "premium_nanoton": str(round(ton * 10**9)), "coverage_nanoton": str(round(cover_ton * 10**9)),
             "breakdown": {
                 "base_rate": 0.008, "chain_multiplier": 1.0, "stablecoin_adjustment": 0.0, "total_rate": 0.008,
-                "coverage_amount": amount, "duration_days": asked["duration_days"], "minimum_applied": self.raised_to,
-                "list_premium_nanoton": "7",
+                "coverage_amount": amount, "duration_days": asked["duration_days"], "list_premium_nanoton": "7",
+                "minimum_applied": "min_executable_premium_ton" if ton == self.least_ton else self.raised_to,
             },
             "technical": TECHNICAL, "cover_starts_after_s": 86400, "valid_for_s": self.valid_s,
+            "stale": self.stale,
             "product_hash": product.hash, "coverage_type": product.coverage_type, "chain": product.chain,
             "stablecoin": product.stablecoin, "timestamp": time.time(), "quote_id": "4611686018427387904",
             "valid_until": iso(time.time() + self.valid_s), "params_version": 1,

@@ -15,6 +15,7 @@ from tonsurance.api.server import ApiParts, bind_socket, run_api
 from tonsurance.api.settings import ApiSettings
 from tonsurance.api.shop_parts import ShopParts, ShopWiring
 from tonsurance.services.ledger_reads import PostgresLedgerReader
+from tonsurance.services.quote_signer import Signer
 from tonsurance.services.signing_key import SecretKey
 
 PATH = "/api/v2/quote/multi-dimensional"
@@ -62,8 +63,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def running_shop(dsn: str, *, sells: bool = True, capital_ton: int = 100_000) -> AsyncIterator[Shop]:
-    """Serve on a free port until the block ends: so much capital in each tranche, TON at 2.50, a factory that sells."""
+async def running_shop(
+    dsn: str, *, sells: bool = True, capital_ton: int = 100_000, signer: Signer | None = None
+) -> AsyncIterator[Shop]:
+    """Serve on a free port until the block ends: so much capital in each tranche, TON at 2.50, a factory that sells.
+
+    Quotes are signed in the process, or by `signer`, which is closed at the end.
+    """
     story = MarketStory(dsn)
     await story.start(capital_ton)
     await story.see_price("2.50")
@@ -74,7 +80,7 @@ async def running_shop(dsn: str, *, sells: bool = True, capital_ton: int = 100_0
         asyncio.Event(),
     )
     listener, ledger = bind_socket(settings), PostgresLedgerReader(dsn)
-    wiring = ShopWiring(dsn, keys=(SecretKey(SEED),) if sells else ())
+    wiring = ShopWiring(dsn, keys=(SecretKey(SEED),) if sells else (), signer=signer)
     parts = ApiParts(ledger, settings, story.reads.params, shop=wiring)
     port: int = listener.getsockname()[1]
     task = asyncio.create_task(run_api(parts, listener, stop=stop, wake=wake))

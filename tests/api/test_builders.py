@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
+from pytoniq_core.boc.cell import Cell
 from ton_core import Address
 
 from api.building import running_builders, send_as_told
+from api.shopping import BUYER, PUBLIC_KEY, running_shop
 from services.factory_reading import Reading, follow, reading
 from tonsurance.chain import messages
 from tonsurance.chain.addresses import format_friendly
@@ -18,8 +21,11 @@ from tonsurance.core.catalog import TRANCHE_IDS
 from tonsurance.core.units import BIGINT_MAX, NANO_PER_TON
 from tonsurance.db.roles import ROLE_OF
 from tonsurance.localnet.cells import address_from
+from tonsurance.localnet.messages import read_message, read_transaction
+from tonsurance.services.chain_clock import ChainClock
 from tonsurance.services.factory_state import STALE_AFTER_S, FactoryStates
 from tonsurance.services.lazy_pool import LazyPool
+from tonsurance.services.wallet_requests import MOST_AHEAD_S, VALID_FOR_S
 
 DEPOSIT, REQUEST, WITHDRAW = "/api/v2/vault/deposit", "/api/v2/vault/withdraw-request", "/api/v2/vault/withdraw"
 POLICY = """
@@ -92,6 +98,113 @@ async def test_a_saver_deposits_announces_and_withdraws_by_what_the_api_builds(
     assert 0.9 * capital < chain.balance(alice.address) - before < capital
 
 
+async def test_no_two_messages_are_alike_and_each_ones_number_comes_back(
+    parts: Reading, http: httpx.AsyncClient
+) -> None:
+    street, chain = parts.street, parts.street.chain
+    await parts.execute(POLICY, street.contracts.factory, 1, 1.0, "active", None)
+    seen = set()
+    for path, body in (
+        (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": 2}),
+        (REQUEST, {"tranche_id": "SURE-SNR", "shares": 1}),
+        (WITHDRAW, {"tranche_id": "SURE-SNR"}),
+        ("/api/v2/policies/1/expire", {}),
+    ):
+        for _ in range(3):
+            made = await built(http, path, **body)
+            (message,) = made["transaction"]["messages"]
+            sent = Cell.one_from_boc(base64.b64decode(message["payload"]))
+            seen.add((bytes(sent.hash).hex(), query_of(sent)))
+            assert made["payload_hash"] == bytes(sent.hash).hex()
+    assert len({hash_ for hash_, _ in seen}) == len({query for _, query in seen}) == 12
+    assert messages.deposit(1).hash == messages.deposit(1, query_id=0).hash, "who says nothing gets the same as ever"
+
+    for path, body in (
+        (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": 2}),
+        (REQUEST, {"tranche_id": "SURE-SNR", "shares": 1}),
+    ):
+        made = await built(http, path, **body)
+        (message,) = made["transaction"]["messages"]
+        send_as_told(parts, street.alice, made["transaction"])
+        newest = read_transaction(chain.transactions(street.alice.address, limit=1)[0].boc)
+        assert newest.in_message is not None
+        excess = read_message(newest.in_message).body.begin_parse()
+        sent = Cell.one_from_boc(base64.b64decode(message["payload"]))
+        assert (excess.load_uint(32), excess.load_uint(64)) == (messages.Op.EXCESSES, query_of(sent))
+
+
+def query_of(body: Cell) -> int:
+    """The number after the operation."""
+    data = body.begin_parse()
+    data.skip_bits(32)
+    return data.load_uint(64)
+
+
+class Time:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+READ = "UPDATE factory_state SET read_at = to_timestamp($1), chain_time_offset_s = $2"
+
+
+async def test_what_is_built_on_a_chain_that_runs_fast_can_be_sent_in_time(parts: Reading) -> None:
+    time, speed = Time(), 300
+    chain, began, ahead_s = ChainClock(time), time.now, 40_000.0
+    async with running_builders(parts.states, chain) as http:
+
+        async def ends() -> int:
+            made = await built(http, DEPOSIT, tranche_id="SURE-SNR", amount_ton=2)
+            shown = datetime.fromisoformat(made["valid_until"]).timestamp()
+            assert shown == made["transaction"]["validUntil"]
+            return made["transaction"]["validUntil"]
+
+        await parts.execute(READ, began, ahead_s)
+        assert await ends() == began + ahead_s + VALID_FOR_S, "how fast it runs is not known yet"
+        time.now = began + 10
+        await parts.execute(READ, time.now, ahead_s + 10 * (speed - 1))
+        time.now = began + 18
+        chain_now = time.now + ahead_s + 18 * (speed - 1)
+        assert await ends() == chain_now + VALID_FOR_S * speed, "as long as ever, for the wallet"
+
+        await parts.execute(POLICY, parts.street.contracts.factory, 1, 0.0, "active", None)
+        for late_s, status in ((1, 422), (0, 200)):
+            await parts.execute("UPDATE factory_state SET frozen_until = $1", int(chain_now) + late_s)
+            assert (await http.post(WITHDRAW, json={"tranche_id": "SURE-SNR"})).status_code == status
+            until = "UPDATE policies SET expiry_time = to_timestamp($1 - s.claim_grace_s) FROM factory_state s"
+            await parts.execute(until, chain_now + late_s)
+            assert (await http.post("/api/v2/policies/1/expire")).status_code == status
+
+        await parts.execute(READ, began + 16, ahead_s + 1e9)
+        assert await ends() <= began + 18 + 1e9 * 2 + MOST_AHEAD_S, "a leap is no speed for ever"
+
+
+async def test_what_is_built_on_a_chain_that_is_behind_ends_as_soon_there(parts: Reading) -> None:
+    time = Time()
+    async with running_builders(parts.states, ChainClock(time)) as http:
+        await parts.execute(READ, time.now, -5_000.0)
+        made = await built(http, WITHDRAW, tranche_id="SURE-SNR")
+        assert made["transaction"]["validUntil"] == time.now - 5_000 + VALID_FOR_S
+
+
+async def test_builders_and_quotes_go_by_one_clock(database: str) -> None:
+    async with running_shop(database) as shop:
+        await shop.story.see_factory(public_key=PUBLIC_KEY, chain_time_offset_s=40_000.0, seqno=2)
+        await shop.story.conn.execute("UPDATE factory_state SET read_at = read_at - interval '10 s'")
+        await shop.look()
+        assert (await shop.ask(buyer=BUYER)).status_code == 200
+        await shop.story.see_factory(public_key=PUBLIC_KEY, chain_time_offset_s=42_990.0, seqno=3)
+        made = await built(shop.http, DEPOSIT, tranche_id="SURE-SNR", amount_ton=2)
+        state = await shop.story.conn.fetchrow("SELECT extract(epoch FROM read_at)::float8 AS at FROM factory_state")
+        ends = made["transaction"]["validUntil"]
+        assert ends > state["at"] + 42_990 + 100 * VALID_FOR_S, "the quote had seen the first of two readings"
+
+
 async def test_a_refused_deposit_comes_back(parts: Reading, http: httpx.AsyncClient) -> None:
     made = await built(http, DEPOSIT, tranche_id="SURE-EQT", amount_ton=5)
     parts.order(parts.street.contracts.vault, messages.pause())
@@ -145,17 +258,17 @@ async def test_every_answer_says_all_there_is_to_know(parts: Reading, http: http
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "0.999999999"}, "at least 1 TON"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "-5"}, "at least 1 TON"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": -5}, "at least 1 TON"),
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_nanoton": 0}, "at least 1 TON"),
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_nanoton": str(BIGINT_MAX)}, "at most"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "NaN"}, "finite"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "-Infinity"}, "finite"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e400"}, "finite"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e-999999"}, "9 decimals"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e-99999999999"}, "9 decimals"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "NaN"}, "decimal digits"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "-Infinity"}, "decimal digits"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e400"}, "decimal digits"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e-999999"}, "decimal digits"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1e-99999999999"}, "decimal digits"),
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1.0000000001"}, "9 decimals"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1." + "0" * 27 + "1"}, "9 decimals"),
-    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1." + "0" * 3_000 + "1"}, "9 decimals"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1." + "0" * 27 + "1"}, "decimal digits"),
+    (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "1." + "0" * 3_000 + "1"}, "decimal digits"),
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": True}, "amount_ton"),
     (DEPOSIT, {"tranche_id": "SURE-SNR", "amount_ton": "much"}, "amount_ton"),
     (DEPOSIT, {"tranche_id": "SURE-SNR"}, "either amount_ton or amount_nanoton"),
@@ -178,6 +291,45 @@ async def test_bad_input_is_named(http: httpx.AsyncClient) -> None:
         answer = await http.post(path, json=body)
         assert answer.status_code == 400, (path, body, answer.text)
         assert part in answer.json()["detail"], (path, body)
+
+
+WRITTEN: list[tuple[str, int | str]] = [
+    ("1e1", 10 * NANO_PER_TON),
+    ("10e-1", NANO_PER_TON),
+    ("1.000000001", 1_000_000_001),
+    ("9000000000.123456789", 9_000_000_000_123_456_789),
+    ("1.00000000000000000001", "9 decimals"),
+    ("0.99999999999999999999", "9 decimals"),
+    ("1e400", "finite"),
+    ("1e1000000", "finite"),
+    ("-1e999999999999999999", "finite"),
+    ("1e-400", "9 decimals"),
+    ("1e-1000000", "9 decimals"),
+    ("1e99999999999999999999", "amount_ton"),
+    ('"5_0"', "decimal digits"),
+    ('"\u0665"', "decimal digits"),
+    ('"\uff15"', "decimal digits"),
+    ('" 5 "', "decimal digits"),
+    ('"5\\n"', "decimal digits"),
+    ('"+5"', "decimal digits"),
+    ('"5."', "decimal digits"),
+    ('"5e1"', "decimal digits"),
+    ('""', "amount_ton"),
+]
+"""Amounts of TON as they stand in the bytes of a body."""
+
+
+async def test_an_amount_is_what_its_digits_say_or_is_refused(http: httpx.AsyncClient) -> None:
+    for written, expected in WRITTEN:
+        body = f'{{"tranche_id": "SURE-SNR", "amount_ton": {written}}}'
+        answer = await http.post(DEPOSIT, content=body.encode())
+        if isinstance(expected, int):
+            assert answer.status_code == 200, (written, answer.text)
+            assert answer.json()["value_nanoton"] == str(expected + messages.DEPOSIT_GAS), written
+        else:
+            assert answer.status_code == 400, (written, answer.text)
+            assert expected in answer.json()["detail"], (written, answer.text)
+            assert [error["field"] for error in answer.json()["errors"]] == ["amount_ton"]
 
 
 async def test_an_unknown_tranche_is_answered_with_those_there_are(http: httpx.AsyncClient) -> None:

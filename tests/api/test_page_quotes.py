@@ -74,6 +74,47 @@ async def test_the_price_follows_what_is_chosen_and_shows_every_factor(
 
 
 @in_browser
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_what_is_charged_is_the_price_where_the_least_premium_applies(
+    browser: Browser, shop: FakeShop, api: RunningApi, width: int
+) -> None:
+    shop.ton_usd, shop.least_ton = 4.8, 0.1
+    size = {"width": width, "height": 800}
+    page, complaints = await open_page(browser, api, at="#quote=depeg/Ethereum/USDC/200/1", viewport=size)
+    await expect(page.locator("#premium-usd")).to_have_text("0.48 USD")
+    await expect(page.locator("#premium-ton")).to_have_text("0.10TON")
+    await expect(page.locator("#premium-note")).to_have_text(
+        "The least premium applies: by the list it would be 0.00 USD."
+    )
+    await expect(page.locator("#offer-word")).to_contain_text("Premium 0.48 USD, paid as 0.10 TON. The least premium")
+    await expect(page.locator("#list-note")).to_contain_text(
+        "TON to 0.10 TON, 0.48 USD: the least premium that is sold."
+    )
+    assert "Premium by the list\t0.00 USD" in " ".join(await page.locator("#list-factors tr").all_inner_texts())
+    assert await page.evaluate("document.documentElement.scrollWidth") == width
+    await page.locator("#amount").fill("10000")
+    await page.locator("#days").fill("90")
+    await expect(page.locator("#premium-usd")).to_have_text("19.73 USD")
+    await expect(page.locator("#premium-note")).to_be_hidden()
+    await expect(page.locator("#list-note")).to_have_text("")
+    assert complaints == []
+
+
+@in_browser
+async def test_a_price_of_a_chain_that_nobody_reads_is_said_to_be(
+    browser: Browser, shop: FakeShop, api: RunningApi
+) -> None:
+    shop.stale = True
+    page, _ = await open_page(browser, api, at=DEPEG)
+    await expect(page.locator("#offer-notice")).to_contain_text("The chain was not read lately: room and")
+    await expect(page.locator("#offer-notice")).to_contain_text("moves with the price of TON")
+    shop.stale = False
+    await page.locator("#days").fill("180")
+    await expect(page.locator("#premium-usd")).to_have_text("39.45 USD")
+    await expect(page.locator("#offer-notice")).not_to_contain_text("lately")
+
+
+@in_browser
 async def test_only_the_answer_to_the_newest_question_counts(browser: Browser, shop: FakeShop, api: RunningApi) -> None:
     shop.hold = asyncio.Event()
     page, _ = await open_page(browser, api, at=DEPEG)

@@ -207,6 +207,7 @@ async def test_a_database_that_does_not_answer_is_an_outage_and_not_a_wait() -> 
         await reader.close()
 
 
+@pytest.mark.usefixtures("database")  # the server knows the roles, as soon as any of its databases was migrated
 async def test_a_schema_that_is_not_there_yet_is_not_ready(pg: object) -> None:
     dsn = pg.create_empty()  # type: ignore[attr-defined]
     async with served(dsn, poll_interval_s=0.05) as http:

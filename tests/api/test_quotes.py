@@ -8,7 +8,11 @@ import json
 import math
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +20,10 @@ import pytest
 from nacl.signing import VerifyKey
 from pytoniq_core.boc.cell import Cell
 
-from api.shopping import ASKED, BUYER, PATH, PUBLIC_KEY, Shop, running_shop
+from api.shopping import ASKED, BUYER, PATH, PUBLIC_KEY, SEED, Shop, running_shop
 from core import independent_prices as known
+from db.chain_story import FACTORY
+from services.signing import running_signer
 from tonsurance.api.server import bind_socket
 from tonsurance.api.settings import ApiSettings
 from tonsurance.chain.addresses import format_friendly
@@ -120,9 +126,9 @@ async def test_all_630_products_cost_what_independent_arithmetic_says_or_are_ref
 
 
 async def test_an_amount_is_read_exactly_as_a_number_and_as_a_text(shop: Shop) -> None:
-    for written in ("12345.678901", "1e4", "49999999.000001"):
+    for written, digits in (("12345.678901", "12345.678901"), ("1e4", "10000"), ("49999999.000001", "49999999.000001")):
         as_number = await shop.http.post(PATH, content=json.dumps(ASKED).replace("10000", written))
-        as_text = await shop.ask(coverage_amount=written)
+        as_text = await shop.ask(coverage_amount=digits)
         assert as_number.status_code == 200, as_number.text
         for name in ("premium_nanoton", "coverage_nanoton", "breakdown"):
             assert as_number.json()[name] == as_text.json()[name]
@@ -148,6 +154,143 @@ async def test_both_ways_through_the_server_answer_alike(shop: Shop) -> None:
         quick, routed = await shop.ask(**bad), await shop.ask(headers=OTHER_PAGE, **bad)
         assert quick.status_code == routed.status_code
         assert quick.json() | {"request_id": ""} == routed.json() | {"request_id": ""}
+
+
+ODD_AMOUNTS = [
+    "99.99999999999999999", "100.00000000000000000", "100", "50000000.000000001", "50000000.0", "50000000",
+    "1e400", "1e1000000", "-1e999999999999999999", "1e-1000000",
+    "1e-400", "1e99999999999999999999", "-1e99999999999999999999", "1E4", "1.0e+4", "100000e-1", "-0", "-10000", "0",
+    "9007199254740993", "123.4567891", "123.4567890", "true", "null", "[]", "{}", "NaN", "1_0", "010", "10000.", "1e",
+    '"10000"', '"10000.5"', '"\u0661\u0660\u0660\u0660\u0660"', '"\uff11\uff10\uff10\uff10\uff10"', '"1_0_000"',
+    '" 10000 "', '"10000\\n"', '"+10000"', '"10000."', '".5"', '"1e4"', '"NaN"', '"-10000"', '""', '"10000\\u0000"',
+    '"\\u0031\\u0030000"', '"\\u0661\\u0660000"', '"0x2710"', '"' + "1" * 21 + '"', '"1000.' + "0" * 21 + '"',
+]  # fmt: skip
+"""As they stand in the bytes of a body."""
+ODD_DAYS = ["90.0", "9e1", "90.00000000000000000001", '"90"', "1e400", "true", "null", "-1", "9" * 30]
+TEXTS_TAKEN = {'"10000"', '"10000.5"', '"\\u0031\\u0030000"'}
+CHANGING = {"quote_id", "issued_at", "valid_until", "timestamp", "cover_starts", "ton_price", "request_id"}
+
+
+def odd_bodies() -> list[bytes]:
+    """Bodies that two decoders are likely to read differently."""
+    start, _, end = json.dumps(ASKED).partition("10000")
+    made = [f"{start}{amount}{end}" for amount in ODD_AMOUNTS]
+    made += [f'{start}"\u0661", "coverage_amount": 10000{end}', f'{start}10000, "coverage_amount": "\u0661"{end}']
+    plain = f"{start}10000{end}"
+    made += [plain.replace('"duration_days": 90', f'"duration_days": {days}') for days in ODD_DAYS]
+    made += [f"{start}1e400{end}".replace('"depeg"', '"flood"'), f"{start}1e400{end}".replace('"USDC"', "5")]
+    made += [
+        "",
+        "null",
+        "[]",
+        "5",
+        '"x"',
+        "{}",
+        "{" * 3000,
+        "[" * 3000,
+        f"{start}10000{end} x",
+        f" {start}10000{end}\n",
+    ]
+    return [body.encode() for body in made] + [b"\xef\xbb\xbf{}", b"\xff", start.encode() + b'"\xff"' + end.encode()]
+
+
+def comparable(answer: httpx.Response) -> tuple[Any, ...]:
+    """All of an answer but what no two of them share."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+    body = {name: value for name, value in answer.json().items() if name not in CHANGING}
+    return answer.status_code, body, headers if answer.is_error else headers | {"content-length": ""}
+
+
+async def test_odd_bodies_are_answered_alike_by_both_ways_and_decoded_alike_for_a_purchase(shop: Shop) -> None:
+    for body in odd_bodies():
+        quick = await shop.http.post(PATH, content=body)
+        routed = await shop.http.post(PATH, content=body, headers=OTHER_PAGE)
+        assert comparable(quick) == comparable(routed), body
+        assert quick.headers["cache-control"] == "no-store", body
+        assert quick.status_code in (200, 400), (body, quick.text)
+        if b'"coverage_amount"' in body and body.strip().endswith(b"}"):  # of somebody who can buy nothing
+            body = body.strip()[:-1] + b', "buyer": "me"}'
+            quick = await shop.http.post(PATH, content=body)
+        built = await shop.http.post("/api/v2/policies", content=body)
+        assert (built.status_code, built.headers["cache-control"]) == (400, "no-store"), (body, built.text)
+        if b"null" not in body and body != b"{}":  # there every field may be left out
+            first, second = built.text.replace(" | null", ""), quick.text
+            assert json.loads(first) | {"request_id": ""} == json.loads(second) | {"request_id": ""}, body
+    assert await shop.count() == 0
+
+
+async def test_an_amount_is_decimal_digits_or_an_exact_number_on_every_way(shop: Shop) -> None:
+    for written in ODD_AMOUNTS:
+        content = json.dumps(ASKED).replace("10000", written)
+        for headers in ({}, OTHER_PAGE):
+            answer = await shop.http.post(PATH, content=content.encode(), headers=headers)
+            if written.startswith('"') and written not in TEXTS_TAKEN:
+                check_problem(answer, 400, "bad_input", "coverage_amount")
+            elif answer.status_code == 200:
+                amount = Decimal(answer.json()["breakdown"]["coverage_amount_usd"])
+                assert amount == Decimal(json.loads(written, parse_float=Decimal)), written
+    for written in ("99.99999999999999999", "50000000.000000001", "1e400", "1e99999999999999999999"):
+        for headers in ({}, OTHER_PAGE):
+            content = json.dumps(ASKED).replace("10000", written)
+            answer = await shop.http.post(PATH, content=content, headers=headers)
+            check_problem(answer, 400, "bad_input", "coverage_amount")
+
+
+async def test_every_error_of_the_quotes_routes_is_kept_out_of_caches(shop: Shop) -> None:
+    bad = [
+        await shop.http.get("/api/v2/quote/USDX/10000"),
+        await shop.http.get("/quote/USDC/10000", params={"days": "many"}),
+        await shop.http.get("/quote/USDC/\u0661\u0660\u0660\u0660"),
+        await shop.http.post("/api/v2/policies", json={"quote_id": "9", "buyer": BUYER}),
+        await shop.ask(headers=OTHER_PAGE, coverage_type="oracle", chain="Bitcoin"),
+        await shop.ask(headers=OTHER_PAGE, coverage_type="bridge", chain="Optimism", buyer=BUYER),
+        await shop.ask(headers=OTHER_PAGE, coverage_amount=1_000_000, buyer=BUYER),
+        await shop.http.post(PATH, content=b" " * 20_000, headers=OTHER_PAGE),
+        await shop.http.post(PATH, content=b" " * 20_000),
+    ]
+    assert [answer.status_code for answer in bad] == [400, 400, 400, 404, 422, 422, 422, 413, 413]
+    assert {answer.headers.get("cache-control") for answer in bad} == {"no-store"}
+
+
+async def test_the_id_of_a_policy_in_a_path_is_ascii_digits(shop: Shop) -> None:
+    for bad in ("\u0663", "\uff13", "+3", "1_0", "3.0", "x", "-1", "3%0A", "%203", "9" * 19, "9" * 20):
+        for answer in (
+            await shop.http.get(f"/api/v2/policies/{bad}"),
+            await shop.http.post(f"/api/v2/policies/{bad}/expire"),
+        ):
+            check_problem(answer, 400, "bad_input", "policy_id")
+    check_problem(await shop.http.get("/api/v2/policies/3"), 404, "unknown_policy")
+
+
+async def test_what_is_charged_is_told_in_dollars_also_where_the_least_premium_applies(shop: Shop) -> None:
+    await shop.story.see_price("4.80")
+    await shop.look()
+    small = (await shop.ask(coverage_amount=200, duration_days=1)).json()
+    assert (small["premium"], small["premium_usd"], small["premium_nanoton"]) == (0.0, "0.00", "100000000")
+    assert (small["charged_usd"], small["breakdown"]["minimum_applied"]) == ("0.48", "min_executable_premium_ton")
+    listed = -(-Decimal(200) * Decimal("0.008") * 10**9 // (365 * Decimal("4.80")))
+    assert small["list_premium_nanoton"] == small["breakdown"]["list_premium_nanoton"] == str(listed + 1)
+    plain = (await shop.ask()).json()
+    assert (plain["premium_usd"], plain["charged_usd"]) == ("19.73", "19.73")
+    assert plain["list_premium_nanoton"] == plain["premium_nanoton"]
+
+
+async def test_a_quote_is_stale_while_nobody_reads_the_chain(shop: Shop) -> None:
+    async def stale() -> list[bool]:
+        technical = await shop.http.get("/api/v2/quote/USDC/10000")
+        return [(await shop.ask()).json()["stale"], technical.json()["stale"]]
+
+    longest = float(str(shop.parts.reads.params.value("risk", "factory_max_age_s")))
+    assert await stale() == [False, False]
+    await shop.story.see_factory(public_key=PUBLIC_KEY, seqno=2, age_s=longest + 1)
+    await shop.look()
+    assert await stale() == [True, True]
+    await shop.story.see_factory(public_key=PUBLIC_KEY, seqno=3)
+    await shop.look()
+    assert await stale() == [False, False]
+    await shop.story.conn.execute("DELETE FROM factory_state")
+    await shop.look()
+    assert await stale() == [True, True]
 
 
 async def test_with_a_buyer_the_quote_is_signed_kept_and_ready_for_the_wallet(shop: Shop) -> None:
@@ -356,6 +499,40 @@ async def test_only_a_key_that_the_factory_accepts_signs(shop: Shop) -> None:
     assert await shop.count() == 0
 
 
+@asynccontextmanager
+async def selling_ahead(dsn: str, path: Path, *options: str) -> AsyncIterator[Shop]:
+    """A shop whose chain's clock is ahead by hours, with the signer's command in a process of its own."""
+    async with (
+        running_signer(path, SEED, FACTORY, *options) as signer,
+        running_shop(dsn, sells=False, signer=signer) as shop,
+    ):
+        await shop.story.see_factory(public_key=PUBLIC_KEY, chain_time_offset_s=40_000.0, seqno=2)
+        await shop.look()
+        yield shop
+
+
+async def test_a_chain_that_is_ahead_sells_by_a_signer_that_is_told_so(database: str, tmp_path: Path) -> None:
+    async with selling_ahead(database, tmp_path / "signer", "--any-clock") as shop:
+        answer = await shop.ask(buyer=BUYER)
+        assert answer.status_code == 200, answer.text
+        assert await shop.story.conn.fetchval("SELECT deadline FROM quotes") > time.time() + 40_000
+        verified = await shop.http.post(f"/api/v2/quotes/{answer.json()['quote_id']}/verify")
+        assert verified.json()["equal"], verified.text
+
+
+async def test_what_the_signer_refuses_is_no_crash_and_somebody_has_to_look_at_it(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with selling_ahead(database, tmp_path / "signer") as shop:
+        for headers in ({}, OTHER_PAGE):
+            capsys.readouterr()
+            problem = check_problem(await shop.ask(buyer=BUYER, headers=headers), 503, "signing_refused")
+            assert "deadline" not in problem["detail"]
+            told = [line for line in "".join(capsys.readouterr()).splitlines() if "signing_refused" in line]
+            assert ["deadline" in line and "[error" in line for line in told] == [True], told
+        assert await shop.count() == 0
+
+
 async def test_without_a_key_there_are_prices_only(database: str) -> None:
     async with running_shop(database, sells=False) as shop:
         assert (await shop.ask()).status_code == 200
@@ -384,7 +561,7 @@ async def test_ids_never_repeat_and_all_numbers_are_numbers(shop: Shop) -> None:
 
 async def test_a_kept_quote_can_be_built_again_until_it_ends(shop: Shop) -> None:
     quote = (await shop.ask(buyer=BUYER)).json()
-    again = await shop.http.post("/api/v2/policies", json={"quote_id": quote["quote_id"]})
+    again = await shop.http.post("/api/v2/policies", json={"quote_id": quote["quote_id"], "buyer": BUYER})
     assert again.status_code == 200, again.text
     same = ("quote_id", "buyer", "transaction", "payload_hash", "link", "value_nanoton", "valid_until", "product_hash")
     assert {name: again.json()[name] for name in same} == {name: quote[name] for name in same}
@@ -394,16 +571,39 @@ async def test_a_kept_quote_can_be_built_again_until_it_ends(shop: Shop) -> None
     assert await shop.count() == 2
     await shop.story.see_factory(public_key=PUBLIC_KEY, chain_time_offset_s=301.0, seqno=2)
     await shop.look()
-    expired = await shop.http.post("/api/v2/policies", json={"quote_id": quote["quote_id"]})
+    expired = await shop.http.post("/api/v2/policies", json={"quote_id": quote["quote_id"], "buyer": BUYER})
     check_problem(expired, 422, "quote_expired")
+
+
+async def test_a_kept_quote_is_built_for_its_buyer_alone_and_tells_nobody_else_who_that_is(shop: Shop) -> None:
+    quote = (await shop.ask(buyer=BUYER)).json()
+
+    async def build(**body: Any) -> httpx.Response:
+        return await shop.http.post("/api/v2/policies", json={"quote_id": quote["quote_id"]} | body)
+
+    missing = await build()
+    check_problem(missing, 400, "bad_input", "buyer")
+    nobody = await build(quote_id="123456", buyer=BUYER)
+    other = await build(buyer="0:" + "5f" * 32)
+    check_problem(await build(buyer="me"), 400, "invalid_address", "buyer")
+    answers = [{**check_problem(one, 404, "unknown_quote"), "request_id": None} for one in (nobody, other)]
+    assert answers[0] == answers[1]
+    for refused in (missing, nobody, other):
+        assert not any(word in refused.text for word in (BUYER[2:], quote["payload_hash"], format_friendly(BUYER)))
+    for form in (BUYER, format_friendly(BUYER), format_friendly(BUYER, bounceable=False, test_only=True)):
+        assert (await build(buyer=form)).json()["transaction"] == quote["transaction"]
+    await shop.story.see_factory(public_key=bytes(32), seqno=2)
+    await shop.look()
+    check_problem(await build(buyer=BUYER), 422, "quote_expired")
+    check_problem(await build(buyer="0:" + "5f" * 32), 404, "unknown_quote")
 
 
 async def test_a_purchase_is_asked_for_by_an_id_or_by_all_its_fields(shop: Shop) -> None:
     async def build(**body: Any) -> httpx.Response:
         return await shop.http.post("/api/v2/policies", json=body)
 
-    check_problem(await build(quote_id="123456"), 404, "unknown_quote")
-    check_problem(await build(quote_id="9" * 19), 404, "unknown_quote")
+    check_problem(await build(quote_id="123456", buyer=BUYER), 404, "unknown_quote")
+    check_problem(await build(quote_id="9" * 19, buyer=BUYER), 404, "unknown_quote")
     check_problem(await build(quote_id=7), 400, "bad_input", "quote_id")
     check_problem(await build(quote_id="-7"), 400, "bad_input", "quote_id")
     check_problem(await build(), 400, "bad_input", "coverage_type")

@@ -126,6 +126,27 @@ async def test_verifying_says_equal_or_every_difference(counter: Counter, http: 
     assert KEY.encode().hex() not in answer.text
 
 
+async def test_a_damaged_receipt_is_told_so_with_where_to_ask(
+    counter: Counter, http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quote = make_quote()
+    await counter.receipts.keep(quote)
+    for damage in ("technical = '[]'", "seen_at = 'nothing'", "capacity = '{}'"):
+        await counter.damage(f"UPDATE quotes SET {damage}")
+        answer = await http.get(f"{PATH}/{quote.quote_id}")
+        check_problem(answer, 409, "receipt_damaged")
+        assert "/verify" in answer.json()["detail"]
+        assert HOLDER[2:] not in answer.text
+        assert "receipt_damaged" in "".join(capsys.readouterr())
+        verified = await http.post(f"{PATH}/{quote.quote_id}/verify")
+        assert (verified.status_code, verified.json()["equal"]) == (200, False)
+
+
+def test_the_schema_lists_the_answer_for_a_damaged_receipt() -> None:
+    paths = Litestar(route_handlers=[make_receipt_router(Receipts(LazyPool("")))]).openapi_schema.to_schema()["paths"]
+    assert set(paths[f"{PATH}/{{quote_id}}"]["get"]["responses"]) == {"200", "400", "404", "409", "503"}
+
+
 async def test_ids_that_are_none_and_quotes_that_are_not_kept(http: httpx.AsyncClient) -> None:
     for text in ("abc", "-1", "1.5", "0x10", "9" * 21, "%C2%B2", "1%200"):
         for answer in (await http.get(f"{PATH}/{text}"), await http.post(f"{PATH}/{text}/verify")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from urllib.parse import quote
@@ -18,7 +19,9 @@ from tonsurance.chain.addresses import format_friendly
 from tonsurance.chain.messages import Op
 from tonsurance.core.events import DecodedTransaction, EventBody, PolicyRefused, TransactionFacts
 from tonsurance.core.params import DEFAULT_PARAMS
+from tonsurance.db import transactions
 from tonsurance.db.pool import connect
+from tonsurance.db.transactions import MAX_MATCHES
 from tonsurance.services.ledger_writer import LedgerWriter
 
 STRANGER = "0:" + "dd" * 32
@@ -186,6 +189,105 @@ async def test_messages_with_one_payload_are_told_apart_by_their_sender(http: ht
     answer = await http.get(URL + hash_of("stolen").hex(), params={"sender": HOLDER})
     check_problem(answer, 404, "unknown_transaction")
     check_problem(await http.get(URL + "00" * 32, params={"sender": "nobody"}), 400, "invalid_address")
+
+
+async def recorded(dsn: str, *story: DecodedTransaction, contract: str = FACTORY) -> None:
+    """More transactions of a contract that none is known of yet."""
+    await register(dsn)
+    writer = LedgerWriter(dsn, DEFAULT_PARAMS)
+    await writer.submit(batch(*story, contract=contract))
+    await writer.close()
+
+
+def copies(name: str, first_lt: int, **facts: object) -> list[DecodedTransaction]:
+    """A stranger's messages with this body, more than are looked at."""
+    sent = range(first_lt, first_lt + 3 * MAX_MATCHES)
+    return [told(lt, name, **({"sender": STRANGER} | facts)) for lt in sent]
+
+
+async def test_what_strangers_sent_does_not_hide_what_became_of_the_buyers_own(database: str) -> None:
+    refused = {"op": Op.CREATE_POLICY, "exit_code": 134, **REFUSED}
+    own = told(10, "copied", op=Op.CREATE_POLICY, exit_code=135, **REFUSED)
+    await recorded(database, own, *copies("copied", 20, **refused))
+    async with running_look_ups(database) as http:
+        newest = await look_up(http, hash_of("copied"))
+        assert (newest["sender"], newest["ambiguous"]) == (STRANGER, True)
+        named = await look_up(http, hash_of("copied"), sender=HOLDER)
+        await issue(database, "copied", START_TIME + 10_000)
+        issued = await look_up(http, hash_of("copied"))
+        for body in (named, issued):
+            assert (body["hash"], body["sender"]) == (own.cursor.hash.hex(), HOLDER)
+            assert (body["stage"], body["reason"]["name"]) == ("refused", "quote_expired")
+            assert (body["other_transactions"], body["ambiguous"]) == ([], False)
+
+
+async def test_a_purchase_stays_the_answer_however_often_its_body_is_sent_again(database: str) -> None:
+    bought = told(10, "bought", policy_id=1, **BOUGHT)
+    again = {"op": Op.CREATE_POLICY, "exit_code": 137, **REFUSED}
+    await recorded(database, bought, *copies("bought", 20, **again), *copies("bought", 60, sender=HOLDER, **again))
+    async with running_look_ups(database) as http:
+        for params in ({}, {"sender": HOLDER}):
+            body = await look_up(http, hash_of("bought"), **params)
+            assert (body["hash"], body["stage"]) == (bought.cursor.hash.hex(), "awaiting_vault")
+            assert (len(body["other_transactions"]), body["ambiguous"]) == (MAX_MATCHES - 1, False)
+
+
+async def test_an_earlier_success_is_not_the_answer_for_a_later_message_with_its_body(database: str) -> None:
+    done = told(10, "deposit", op=Op.DEPOSIT, contract=VAULT)
+    failed = told(20, "deposit", op=Op.DEPOSIT, contract=VAULT, exit_code=101, **REFUSED)
+    await recorded(database, done, failed, contract=VAULT)
+    async with running_look_ups(database) as http:
+        for params in ({}, {"sender": HOLDER}):
+            body = await look_up(http, hash_of("deposit"), **params)
+            assert (body["hash"], body["status"]) == (failed.cursor.hash.hex(), "failed")
+            assert (body["other_transactions"], body["ambiguous"]) == ([done.cursor.hash.hex()], False)
+
+
+async def test_a_payload_of_several_wallets_is_said_to_be_one(database: str) -> None:
+    own = told(10, "deposit", op=Op.DEPOSIT, contract=VAULT, exit_code=101, **REFUSED)
+    theirs = copies("deposit", 20, op=Op.DEPOSIT, contract=VAULT)
+    await recorded(database, own, *theirs, contract=VAULT)
+    async with running_look_ups(database) as http:
+        body = await look_up(http, hash_of("deposit"))
+        assert (body["hash"], body["ambiguous"]) == (theirs[-1].cursor.hash.hex(), True)
+        for sender, hash_ in ((HOLDER, own.cursor.hash.hex()), (STRANGER, theirs[-1].cursor.hash.hex())):
+            body = await look_up(http, hash_of("deposit"), sender=sender)
+            assert (body["hash"], body["ambiguous"]) == (hash_, False)
+        body = await look_up(http, own.cursor.hash)
+        assert (body["matched_by"], body["ambiguous"]) == ("transaction", False)
+
+
+SPAM = """
+INSERT INTO blockchain_transactions (contract_address, logical_time, hash, block_time, succeeded, in_msg_hash,
+    body_hash, op, sender, bounced)
+SELECT 'spammed', lt, sha256(('t' || lt)::bytea), now(), lt % 7 = 0, sha256(('m' || lt)::bytea), $1, 1,
+    CASE WHEN lt = 1 THEN $2 ELSE 'spammer ' || lt % 3 END, false
+FROM generate_series(1, 20000) AS lt
+"""
+
+
+async def test_a_spammed_body_is_looked_up_by_few_rows(database: str) -> None:
+    conn = await connect(database)
+    body = hash_of("spammed")
+    try:
+        await conn.execute(SPAM, body, HOLDER)
+        await conn.execute("ANALYZE blockchain_transactions")
+        for sql, *values in (
+            (transactions.SELECT_SENT, MAX_MATCHES),
+            (transactions.SELECT_SENT_BY, MAX_MATCHES, HOLDER),
+            (transactions.SELECT_SENT_BY, MAX_MATCHES, "spammer 1"),
+            (transactions.SELECT_SEVERAL_SENT,),
+        ):
+            lines = await conn.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", body, *values)
+            plan = "\n".join(line[0] for line in lines)
+            pages = re.search(r"Buffers: shared hit=(\d+)(?: read=(\d+))?", plan)
+            assert pages is not None, plan
+            assert sum(int(number or 0) for number in pages.groups()) < 200, plan
+            assert "Removed by Filter" not in plan, plan
+        [own] = await transactions.select_sent(conn, body, HOLDER)
+        assert own.logical_time == 1
+    finally:
+        await conn.close()
 
 
 async def issue(dsn: str, name: str, deadline: int) -> None:

@@ -24,6 +24,7 @@ from tonsurance.core.quotes import (
     convert_to_ton,
     price_list,
     read_list_rates,
+    worth_usd,
 )
 from tonsurance.core.sale_errors import InvalidProduct
 from tonsurance.core.units import BIGINT_MAX
@@ -228,3 +229,19 @@ def test_rates_are_read_once_for_each_version_and_say_what_the_quote_is_bound_to
     assert read_list_rates(DEFAULT_PARAMS) is read_list_rates(DEFAULT_PARAMS)
     assert (RATES.validity_s, RATES.min_premium_nano) == (300, 10**8)
     assert Decimal("0.97") == SOLD_TRIGGER == Decimal(TRIGGER_BPS) / 10_000
+
+
+def test_what_is_charged_is_told_to_the_cent_half_to_even() -> None:
+    ton = 10**9
+    told = [("0.125", "0.12"), ("0.135", "0.14"), ("0.1250000001", "0.13"), ("4.80", "4.80"), ("0.004", "0.00")]
+    for usd, worth in told:
+        assert f"{worth_usd(ton, Decimal(usd)):f}" == worth
+    assert worth_usd(100_000_000, Decimal("4.80")) == Decimal("0.48")
+    with localcontext(Context(prec=3)):
+        assert worth_usd(BIGINT_MAX, Decimal("1234.56")) == Decimal("11386806181819.43")
+
+
+@given(nano=st.integers(0, BIGINT_MAX), usd=ton_prices)
+def test_what_is_charged_is_off_by_half_a_cent_at_most(nano: int, usd: Decimal) -> None:
+    exact = Fraction(nano) * Fraction(usd) / 10**9
+    assert abs(Fraction(worth_usd(nano, usd)) - exact) <= Fraction(1, 200)

@@ -112,6 +112,8 @@ ROW_TYPES = {
     "policy_lists.SELECT_POLICY": policy_lists.PolicyRow,
     "transactions.SELECT_ISSUED_QUOTE": transactions.IssuedQuote,
     "transactions.SELECT_MATCHES": transactions.TransactionRow,
+    "transactions.SELECT_SENT": transactions.TransactionRow,
+    "transactions.SELECT_SENT_BY": transactions.TransactionRow,
     "transactions.SELECT_TRANSACTION": transactions.TransactionRow,
     "transactions.SELECT_POLICY_TRANSACTIONS": transactions.TransactionRow,
     "policies.SELECT_POLICY_COUNTS": policies.PolicyCounts,

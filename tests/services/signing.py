@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,6 +65,25 @@ async def serving(signer: LocalSigner, path: Path, **options: object) -> AsyncIt
         listens.cancel()
         stop.set()
         await task
+
+
+@asynccontextmanager
+async def running_signer(path: Path, seed: bytes, factory: str, *options: str) -> AsyncIterator[SocketSigner]:
+    """A client of the command `tonsurance signer` in a process of its own, with these further options."""
+    command = ("signer", "--socket", str(path), "--factory", factory, "--network-id", str(NETWORK), *options)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tonsurance", *command, env=os.environ | {"QUOTE_KEY": seed.hex()}, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            await process.stderr.readuntil(b"signer_listens")
+        async with asking(path, timeout_s=60.0) as signer:
+            yield signer
+    finally:
+        process.terminate()
+        _out, err = await process.communicate()
+    assert process.returncode == 0, err
 
 
 @asynccontextmanager

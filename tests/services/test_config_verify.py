@@ -40,7 +40,7 @@ async def store(database: str) -> AsyncIterator[ConfigStore]:
         "emergency = true",
         "dry_run = true",
         "version = 3",
-        "version_hash = 'a' || substr(version_hash, 2)",
+        "version_hash = CASE left(version_hash, 1) WHEN 'a' THEN 'b' ELSE 'a' END || substr(version_hash, 2)",
         "action = 'reset'",
         "category = 'tranchf'",
         "key = 'SURE_MEZZ_apy_maX'",

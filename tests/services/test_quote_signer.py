@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,13 +39,23 @@ from services.signing import (
     fair_quote,
     key_of,
     make_signer,
+    running_signer,
     serving,
 )
 from tonsurance.chain.messages import Quote, quote_hash
+from tonsurance.cli import EXIT_USAGE, run_cli
 from tonsurance.core.errors import DependencyError, InputError, TonsuranceError, UsageError
 from tonsurance.core.sale_errors import SignerUnavailable, SigningRefused
 from tonsurance.core.units import NANO_PER_TON
-from tonsurance.services.quote_signer import LocalSigner, choose_key, sign_for
+from tonsurance.services.quote_purchases import stretch_validity
+from tonsurance.services.quote_signer import (
+    CLOCK_ALLOWANCE_S,
+    MAX_AHEAD_S,
+    Addressee,
+    LocalSigner,
+    choose_key,
+    sign_for,
+)
 from tonsurance.services.signing_key import SecretKey
 from tonsurance.settings import Environment, quote_keys, quote_signer
 
@@ -86,7 +97,7 @@ LEAST = -(-100 * NANO_PER_TON * 90 * 50 // 3_650_000)
         ({"factory": f"0:{'f1' * 32}"}, "none of this signer's"),
         ({"deadline": NOW}, "deadline"),
         ({"deadline": NOW - 1}, "deadline"),
-        ({"deadline": NOW + 601}, "deadline"),
+        ({"deadline": NOW + 631}, "deadline"),
         ({"premium": LEAST - 1}, "least rate"),
         ({"premium": 0}, "least rate"),
         ({"coverage_amount": 0}, "no cover"),
@@ -113,11 +124,50 @@ async def test_what_should_never_be_signed_is_refused(changes: dict[str, object]
 
 @pytest.mark.parametrize(
     "changes",
-    [{"deadline": NOW + 600}, {"deadline": NOW + 1}, {"premium": LEAST}, {"duration_days": 365, "premium": 2**40}],
+    [{"deadline": NOW + 630}, {"deadline": NOW + 1}, {"premium": LEAST}, {"duration_days": 365, "premium": 2**40}],
 )
 async def test_the_edges_of_what_the_factory_accepts_are_signed(changes: dict[str, object]) -> None:
     quote = fair_quote(**changes)
     check(quote, await make_signer(SEED).sign(quote, key_of(SEED)), SEED)
+
+
+async def test_clocks_that_differ_a_little_do_not_stop_the_sale() -> None:
+    """The longest quote there is, by a clock that is as far ahead as two machines may be, or behind."""
+    longest_s = stretch_validity(600, 1.0)
+    for apart_s in (-CLOCK_ALLOWANCE_S, -1, 0, 1, CLOCK_ALLOWANCE_S):
+        quote = fair_quote(deadline=NOW + apart_s + longest_s)
+        check(quote, await make_signer(SEED).sign(quote, key_of(SEED)), SEED)
+        assert quote.deadline <= NOW + MAX_AHEAD_S, "the factory would refuse it"
+
+
+async def test_without_a_clock_any_deadline_is_signed_and_nothing_else_is_allowed() -> None:
+    signer = LocalSigner([SecretKey(SEED)], [Addressee(NETWORK, FACTORY)], clock=None)
+    for deadline in (1, NOW, NOW + 90_000, 2**32 - 1):
+        quote = fair_quote(deadline=deadline)
+        check(quote, await signer.sign(quote, key_of(SEED)), SEED)
+    with pytest.raises(SigningRefused, match="least rate"):
+        await signer.sign(fair_quote(premium=0), key_of(SEED))
+    for addressees in (None, [Addressee(NETWORK, FACTORY), Addressee(-239, FACTORY)]):
+        with pytest.raises(UsageError, match="mainnet"):
+            LocalSigner([SecretKey(SEED)], addressees, clock=None)
+
+
+def test_the_command_holds_deadlines_against_the_clock_on_mainnet(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["signer", "--socket", str(path), "--factory", FACTORY, "--any-clock", "--network-id", "-239"]
+    assert run_cli(asked) == EXIT_USAGE
+    assert "local chains only" in capsys.readouterr().err
+    assert not path.exists()
+
+
+async def test_the_command_signs_for_a_chain_whose_clock_is_ahead_when_it_is_told_to(path: Path) -> None:
+    quote = fair_quote(deadline=int(time.time()) + 1_000_000)
+    async with running_signer(path, SEED, FACTORY) as signer:
+        with pytest.raises(SigningRefused, match="deadline"):
+            await signer.sign(quote, key_of(SEED))
+    async with running_signer(path, SEED, FACTORY, "--any-clock") as signer:
+        check(quote, await signer.sign(quote, key_of(SEED)), SEED)
 
 
 async def test_all_that_is_wrong_is_named_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ import msgspec
 import pytest
 
 from services.factory_reading import Reading, reading
-from services.signing import NEXT_SEED, SEED, asking, key_of, serving
+from services.signing import NEXT_SEED, SEED, asking, key_of, running_signer, serving
 from tonsurance.chain import messages
 from tonsurance.chain.messages import Quote
-from tonsurance.core.sale_errors import SignerUnavailable
+from tonsurance.core.sale_errors import SignerUnavailable, SigningRefused
 from tonsurance.core.units import NANO_PER_TON
 from tonsurance.localnet.wallets import Transfer
 from tonsurance.services.quote_signer import Addressee, LocalSigner, Signer, sign_for
@@ -90,6 +91,20 @@ async def test_the_factory_accepts_what_is_signed_and_nothing_that_was_changed(
         assert not buying.buy(msgspec.structs.replace(quote, premium=quote.premium - 1), signature)
         assert buying.buy(quote, signature)
         assert not buying.buy(quote, signature), "a quote buys once"
+
+
+async def test_the_factory_of_a_chain_that_is_ahead_accepts_what_the_signers_process_signs(
+    buying: Buying, tmp_path: Path
+) -> None:
+    buying.chain.advance_time(max(0, int(time.time()) - buying.chain.now) + 40_000)
+    state, quote = await buying.parts.read(), buying.quote()
+    async with running_signer(tmp_path / "s", SEED, buying.factory) as signer:
+        with pytest.raises(SigningRefused, match="deadline"):
+            await sign_for(signer, quote, state)
+    async with running_signer(tmp_path / "s", SEED, buying.factory, "--any-clock") as signer:
+        assert buying.buy(quote, await sign_for(signer, quote, state))
+        too_far = buying.quote(ahead_s=700)
+        assert not buying.buy(too_far, await sign_for(signer, too_far, state)), "the contract bounds it itself"
 
 
 @pytest.mark.parametrize("reach", [_here, _behind_a_socket])

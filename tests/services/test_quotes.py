@@ -11,6 +11,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from services.market_story import MarketStory, open_factory
+from tonsurance.chain.addresses import format_friendly
 from tonsurance.core.cover_prices import price_cover, read_terms
 from tonsurance.core.errors import BadField, DatabaseUnavailable
 from tonsurance.core.params import DEFAULT_PARAMS, build_params
@@ -19,9 +20,9 @@ from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS
 from tonsurance.core.sale_errors import QuoteExpired, QuoteIdTaken, QuoteUsed, UnknownQuote
 from tonsurance.services.chain_clock import ChainClock
 from tonsurance.services.policies import PolicyChecks
-from tonsurance.services.quote_purchases import request_purchase, stretch_validity
+from tonsurance.services.quote_purchases import is_accepted, request_purchase, stretch_validity
 from tonsurance.services.quote_rooms import QuoteRooms
-from tonsurance.services.quote_signer import MAX_AHEAD_S, LocalSigner
+from tonsurance.services.quote_signer import CLOCK_ALLOWANCE_S, MAX_AHEAD_S, LocalSigner
 from tonsurance.services.quote_values import Quote
 from tonsurance.services.quotes import QuoteDesk, read_inputs
 from tonsurance.services.receipts import Receipt, Receipts
@@ -138,13 +139,41 @@ async def test_what_was_bought_or_refused_or_is_over_is_not_built_again(story: M
     shelf = Shelf()
     desk = make_desk(story, shelf)
     quote = await desk.quote(*ASKED, buyer=BUYER)
-    assert await desk.find(quote.quote_id) == quote
+    assert await desk.find(quote.quote_id, BUYER) == quote
+    assert await desk.find(quote.quote_id, format_friendly(BUYER, bounceable=False)) == quote
     for status, error in (("bought", QuoteUsed), ("refused_by_vault", QuoteExpired), ("expired", QuoteExpired)):
         shelf.status = status
         with pytest.raises(error):
-            await desk.find(quote.quote_id)
+            await desk.find(quote.quote_id, BUYER)
+        with pytest.raises(UnknownQuote):
+            await desk.find(quote.quote_id, "0:" + "5f" * 32)  # whatever became of it
     with pytest.raises(UnknownQuote):
-        await desk.find(quote.quote_id ^ 1)
+        await desk.find(quote.quote_id ^ 1, BUYER)
+
+
+async def test_a_quote_whose_key_was_exchanged_is_not_built_again_unless_it_ends_within_the_overlap(
+    story: MarketStory,
+) -> None:
+    desk = make_desk(story, Shelf())
+    quote = await desk.quote(*ASKED, buyer=BUYER)
+    new, ends = b"\x01" * 32, quote.valid_until
+    told = [
+        ({"public_key": new, "previous_key": PUBLIC_KEY, "previous_until": ends + 1}, True),
+        ({"public_key": new, "previous_key": PUBLIC_KEY, "previous_until": ends}, False),
+        ({"public_key": new, "previous_key": b"\x02" * 32, "previous_until": ends + 1}, False),
+        ({"public_key": PUBLIC_KEY}, True),
+    ]
+    for seqno, (changes, good) in enumerate(told, 2):
+        await story.see_factory(seqno=seqno, **changes)
+        await story.look()
+        if good:
+            assert await desk.find(quote.quote_id, BUYER) == quote
+        else:
+            with pytest.raises(QuoteExpired, match="sells no more"):
+                await desk.find(quote.quote_id, BUYER)
+    here = msgspec.structs.replace(open_factory(), public_key=PUBLIC_KEY)
+    assert is_accepted(quote, here)
+    assert not is_accepted(quote, msgspec.structs.replace(here, factory_address="0:" + "ab" * 32))
 
 
 async def test_the_room_is_counted_again_when_anything_it_depends_on_changes(story: MarketStory) -> None:
@@ -228,8 +257,9 @@ def test_the_time_of_a_chain_that_runs_fast_is_told_between_two_readings() -> No
 
 
 def test_a_quote_never_ends_later_than_the_factory_takes() -> None:
-    assert [stretch_validity(300, speed) for speed in (1.0, 1.5, 300.0)] == [300, 450, MAX_AHEAD_S]
-    assert stretch_validity(600, 1.0) == 600
+    longest_s = MAX_AHEAD_S - CLOCK_ALLOWANCE_S  # so that it is not too long by a clock that is behind ours
+    assert [stretch_validity(300, speed) for speed in (1.0, 1.5, 300.0)] == [300, 450, longest_s]
+    assert [stretch_validity(validity_s, 1.0) for validity_s in (30, 570, 571, 600)] == [30, 570, 570, 570]
 
 
 async def test_deadlines_are_in_the_chains_time(story: MarketStory) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from db.chain_story import FACTORY, VAULT
+from db.chain_story import FACTORY
 from services.receipting import DAY, Counter, make_quote, open_counter
 from tonsurance import metrics
 from tonsurance.core.params import DEFAULT_PARAMS, build_params
@@ -18,7 +18,13 @@ from tonsurance.core.products import CHAINS, COVERAGE_TYPES
 from tonsurance.db.pool import connect
 from tonsurance.db.roles import API, INGEST
 from tonsurance.services.quote_values import Quote
-from tonsurance.services.receipt_retention import ForgetReport, keep_receipts
+from tonsurance.services.receipt_retention import (
+    NEW_BATCHES,
+    OLD_BATCHES,
+    ForgetReport,
+    ReceiptRetention,
+    keep_receipts,
+)
 
 NOW = 1_790_000_000
 OTHER_FACTORY = "0:" + "ab" * 32
@@ -76,13 +82,95 @@ async def test_events_of_the_factory_tell_how_far_it_was_followed(counter: Count
     assert old.quote_id not in await counter.kept()
 
 
-async def test_receipts_of_a_factory_nobody_follows_stay(counter: Counter) -> None:
-    ours, foreign = await keep(counter, NOW - 30 * DAY, NOW - 30 * DAY)
-    await counter.damage("UPDATE quotes SET factory = $1 WHERE quote_id = $2", VAULT, foreign.quote_id)
+async def test_receipts_of_a_factory_nobody_follows_go_thirty_days_later_by_our_clock(counter: Counter) -> None:
+    now = time.time()
+    deadlines = (now - 37 * DAY + 60, now - 37 * DAY - 60)
+    young, old, bought, waiting = await keep(counter, *deadlines, deadlines[1], deadlines[1])
+    assert waiting.purchase is not None
+    policy_id = await counter.buy(bought)
+    await counter.damage("UPDATE policies SET contract_address = $1 WHERE policy_id = $2", OTHER_FACTORY, policy_id)
+    await counter.damage("UPDATE quotes SET factory = $1", OTHER_FACTORY)
+    await counter.damage(
+        "INSERT INTO blockchain_transactions (contract_address, logical_time, hash, body_hash, block_time, succeeded,"
+        " bounced) VALUES ($1, 1, $2, $2, now(), true, false)",
+        OTHER_FACTORY,
+        bytes.fromhex(waiting.purchase.payload_hash),
+    )
+    [ours] = await keep(counter, now - 8 * DAY)
+    await counter.follow_until(now)
+    assert await counter.forget() == ForgetReport(looked_at=5, unused=2, bought=0)
+    assert await counter.kept() == ids(young, bought, waiting)
+    assert ids(old, ours).isdisjoint(await counter.kept())
+
+
+@pytest.mark.parametrize("trace", ["none", "removed"])
+async def test_receipts_go_also_when_no_factory_is_followed_any_more(counter: Counter, trace: str) -> None:
+    young, ahead, old = quotes = [
+        make_quote(issued_at=time.time() - 37 * DAY),  # five minutes before its deadline it was issued
+        make_quote(issued_at=time.time() - 37 * DAY - 400, chain_offset_s=-200.0),
+        make_quote(issued_at=time.time() - 37 * DAY - 400),
+    ]
+    await asyncio.gather(*map(counter.receipts.keep, quotes))
+    if trace == "none":
+        await counter.damage("DELETE FROM blockchain_sync_state")
+    else:
+        await counter.follow_until(NOW - 100 * DAY)
+        await counter.damage(
+            "INSERT INTO followed_contracts (contract_address, contract_type, vault_id, wanted, changed_by)"
+            " VALUES ($1, 'PolicyFactory', 'main', 'removed', 'test')",
+            FACTORY,
+        )
+    assert (await counter.forget()).unused == 2
+    assert await counter.kept() == ids(young)
+    assert ids(ahead, old).isdisjoint(await counter.kept())
+
+
+async def test_a_pass_looks_at_what_is_new_and_at_a_part_of_what_had_to_stay(counter: Counter) -> None:
+    quotes = await keep(counter, *(NOW - 20 * DAY + number for number in range(40)))
+    policies = [await counter.buy(quote) for quote in quotes]
     await counter.follow_until(NOW)
-    assert await counter.forget() == ForgetReport(looked_at=2, unused=1, bought=0)
-    assert await counter.kept() == ids(foreign)
-    assert ours.quote_id not in await counter.kept()
+    retention = ReceiptRetention(counter.pool, lambda: A_YEAR, batch=2)
+    assert await retention.forget() == ForgetReport(looked_at=40)
+    new = await keep(counter, *(NOW - 10 * DAY + number for number in range(3)))
+    assert await retention.forget() == ForgetReport(looked_at=2 * OLD_BATCHES + 3, unused=3)
+    assert ids(*new).isdisjoint(await counter.kept())
+    await counter.expire(policies[1])  # the second pass has seen it
+    [(closed,)] = await counter.fetch("SELECT extract(epoch FROM closed_at)::bigint FROM policies WHERE policy_id = 2")
+    await counter.follow_until(closed + 365 * DAY)
+    gone = [(await retention.forget()).bought for _ in range(3)]
+    assert gone == [0, 0, 1], "the other half, the end, and the first half again"
+    assert await counter.kept() == ids(*quotes) - ids(quotes[1])
+
+
+async def test_a_pass_ends_after_so_many_batches_and_the_next_goes_on(counter: Counter) -> None:
+    await keep(counter, *(NOW - 20 * DAY + number for number in range(NEW_BATCHES + 5)))
+    await counter.follow_until(NOW)
+    retention = ReceiptRetention(counter.pool, lambda: DEFAULT_PARAMS, batch=1)
+    assert (await retention.forget()).unused == NEW_BATCHES
+    assert (await retention.forget()).unused == 5
+    assert await counter.kept() == set()
+
+
+async def test_the_figures_are_of_all_days_while_only_the_last_ones_are_read_again(counter: Counter) -> None:
+    old, new = await keep(counter, NOW - 300 * DAY, time.time())
+    retention = ReceiptRetention(counter.pool, lambda: DEFAULT_PARAMS)
+
+    def counted() -> dict[tuple[str, ...], float]:
+        return {names: gauge._value.get() for names, gauge in metrics.QUOTES_ISSUED._metrics.items()}
+
+    async def count() -> dict[tuple[str, ...], float]:
+        metrics.QUOTES_ISSUED.clear()
+        await retention.count()
+        return counted()
+
+    names = [
+        (COVERAGE_TYPES[one.terms.product.coverage_type_id], CHAINS[one.terms.product.chain_id]) for one in (old, new)
+    ]
+    assert await count() == {name: names.count(name) for name in names}
+    await counter.damage("DELETE FROM quotes WHERE quote_id = $1", old.quote_id)
+    assert await count() == {name: names.count(name) for name in names}, "of the day before it is not asked again"
+    await counter.damage("DELETE FROM quotes")
+    assert await count() == {names[0]: 1}
 
 
 async def test_each_factory_has_to_be_followed_itself(counter: Counter) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from db.chain_story import FACTORY
+from db.chain_story import FACTORY, START_TIME
 from services.config_story import ROOT, open_store, put
-from services.receipting import Counter, make_quote, open_counter
+from services.receipting import Counter, make_quote, open_counter, sign
 from tonsurance.core.errors import DatabaseUnavailable, InputError
 from tonsurance.core.parameters.declaration import freeze
 from tonsurance.core.params import DEFAULT_PARAMS, Params, build_params, hash_values
@@ -28,6 +28,7 @@ from tonsurance.services.config_rows import read_values, write_values
 from tonsurance.services.config_store import ConfigStore
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.quote_values import Quote
+from tonsurance.services.receipt_replay import replay
 from tonsurance.services.receipt_rows import ReceiptDamaged, make_row, seal_row
 from tonsurance.services.receipts import Receipts, Verification
 
@@ -343,7 +344,7 @@ async def test_a_version_from_before_a_parameter_was_declared_still_counts(count
 
 async def test_what_became_of_a_quote_is_joined_by_its_id_and_its_factory(counter: Counter) -> None:
     issued, late, bought, refused, foreign = quotes = [
-        make_quote(),
+        make_quote(chain_offset_s=START_TIME - time.time()),  # the chain's blocks are of then
         make_quote(issued_at=time.time() - 301),
         make_quote(issued_at=time.time() - 400),
         make_quote(),
@@ -370,6 +371,43 @@ async def test_what_became_of_a_quote_is_joined_by_its_id_and_its_factory(counte
     assert (await counter.receipts.read(bought.quote_id)).transaction == told
     await counter.expire(policy_id)
     assert await _status(counter, bought) == ("bought", policy_id, "expired", None)
+
+
+async def test_a_quote_is_over_when_the_chain_is_known_to_be_past_its_deadline(counter: Counter) -> None:
+    """The clock alone does not tell: a fast chain is further than the last reading of it."""
+    early, late = make_quote(), make_quote(chain_offset_s=300.0)
+    for quote in (early, late):
+        await counter.receipts.keep(quote)
+        assert quote.purchase is not None
+    await counter.damage(
+        "INSERT INTO blockchain_transactions (contract_address, logical_time, hash, body_hash, block_time, exit_code,"
+        " succeeded, bounced) VALUES ($1, 1, $2, $2, to_timestamp($3), 135, false, true)",
+        FACTORY,
+        bytes.fromhex(early.purchase.payload_hash),
+        early.valid_until,
+    )
+    assert await _status(counter, early) == ("expired", None, None, None)
+    assert await _status(counter, late) == ("issued", None, None, None)
+
+
+@pytest.mark.parametrize("time_of_block", ["1e300", "-1", "253402300800"])
+async def test_a_time_that_never_is_makes_a_receipt_damaged(counter: Counter, time_of_block: str) -> None:
+    quote = make_quote()
+    await counter.receipts.keep(quote)
+    await counter.damage(
+        "UPDATE quotes SET seen_at = jsonb_set(seen_at::jsonb, '{block_time}', $1::text::jsonb)::text", time_of_block
+    )
+    with pytest.raises(ReceiptDamaged, match="seen_at"):
+        await counter.receipts.read(quote.quote_id)
+
+
+async def test_the_longest_validity_comes_out_the_same_on_mainnet(counter: Counter) -> None:
+    params = build_params({("pricing", "quote_validity_s"): 600}, version=0)
+    begun = make_quote(params=params, network_id=-239)
+    sold = msgspec.structs.replace(begun, valid_until=int(begun.issued_at) + 570, purchase=None)
+    sold = msgspec.structs.replace(sold, purchase=sign(sold, -239))
+    assert not set(replay(make_row(sold), params))
+    assert {one.field for one in replay(make_row(begun), params)} == {"deadline"}
 
 
 async def _status(counter: Counter, quote: Quote) -> tuple[str, int | None, str | None, int | None]:

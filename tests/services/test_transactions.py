@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 import msgspec
 import pytest
+from pytoniq_core.boc.cell import Cell
 
 from chain.conftest import QUICK
 from db.chain_story import START_TIME, batch, cursor_at, deposit, register, transaction
@@ -31,9 +33,11 @@ from tonsurance.localnet.market import Market
 from tonsurance.localnet.register import Register
 from tonsurance.localnet.server import running
 from tonsurance.localnet.store import ChainStore
+from tonsurance.services.factory_state import FactoryStates, FactoryWatch
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.ledger_writer import LedgerWriter
 from tonsurance.services.transaction_reads import Lookup, TransactionReads
+from tonsurance.services.wallet_requests import Prepared, WalletRequests
 
 TON = NANO_PER_TON
 DAY_S = 86_400
@@ -333,6 +337,41 @@ async def test_the_keeper_ends_policies_and_the_ledger_says_so(books: Books) -> 
     )  # fmt: skip
     assert asked["sender"] == keeper.person.address
     await check_books(books)
+
+
+async def test_every_message_a_wallet_was_told_to_send_is_found_by_its_own_payload(books: Books) -> None:
+    till = books.till
+    savers = [till.wallet(name) for name in ("first", "second", "first")]
+    await books.catch_up()
+    pool = LazyPool(books.dsn, role=ROLE_OF["daemon"])
+    await FactoryWatch(books.client, pool).read_all()
+    requests = WalletRequests(FactoryStates(pool))
+    vault, flows = till.contracts.vault, []
+    for saver in savers:
+        made = await requests.deposit("main", "SURE-SNR", 5 * TON)
+        body = read_payload(made)
+        with pytest.raises(UnknownTransaction):
+            await books.reads.find(bytes.fromhex(made.request.payload_hash))
+        flows.append(till.send(saver, vault, made.value_nano, body))
+        assert flows[-1].payload_hash.hex() == made.request.payload_hash
+    asked = await requests.request_withdrawal("main", "SURE-SNR", 1)
+    flows.append(till.send(savers[0], vault, asked.value_nano, read_payload(asked)))
+    await pool.close()
+    await books.catch_up()
+    for flow in flows:
+        found = await books.reads.find(flow.payload_hash)
+        assert found.row is not None
+        assert (found.row.hash, found.row.sender) == (flow.first.view.hash, flow.sender)
+        assert (found.status, found.others, found.ambiguous) == ("confirmed", (), False)
+        assert found.row.query_id == int.from_bytes(bytes(flow.body.begin_parse().load_bytes(12))[4:], "big")
+    assert [len((await books.find(flow)).events) for flow in flows[:3]] == [1, 1, 1]
+    await check_books(books)
+
+
+def read_payload(made: Prepared) -> Cell:
+    """The body a wallet is told to send."""
+    (message,) = made.request.transaction.messages
+    return Cell.one_from_boc(base64.b64decode(message.payload))
 
 
 async def test_what_nobody_has_heard_of_is_unknown(books: Books) -> None:

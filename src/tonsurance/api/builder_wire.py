@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tonsurance.api.bodies import WRITTEN_AMOUNT
 from tonsurance.api.wire import Age, Instant, NanoTon, Out, Stale, Ton
 from tonsurance.chain.ton_connect import ConnectTransaction
 
@@ -28,7 +29,12 @@ class DepositBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     tranche_id: TrancheIn
     amount_ton: Annotated[
-        Decimal | None, Meta(description="A number or a decimal text, at most 9 decimals.", examples=["12.5"])
+        Decimal | None,
+        Meta(
+            description="A number or a text of decimal digits, at most 9 decimals; it is read exactly.",
+            examples=["12.5"],
+            extra_json_schema={"extra": {**WRITTEN_AMOUNT, "type": ["number", "string", "null"]}},
+        ),
     ] = None
     amount_nanoton: DigitsIn | CountIn | None = None
     vault_id: VaultIn = None
@@ -65,7 +71,11 @@ class BuilderAnswer(Out, frozen=True, kw_only=True):
     transaction: Annotated[ConnectTransaction, Meta(description="TON Connect's request, as a wallet takes it.")]
     link: Annotated[str, Meta(description="The same for a wallet on this device or for a QR code.")]
     payload_hash: Annotated[
-        str, Meta(description="Hash of the message's body, hex: by it the transaction is recognised.")
+        str,
+        Meta(
+            description="Hash of the message's body, hex: by it the transaction is recognised. No two answers have the "
+            "same."
+        ),
     ]
     action: Annotated[str, Meta(description="What it does, in words.")]
     returns: Annotated[str, Meta(description="What comes back, in words.")]

@@ -12,11 +12,11 @@ from litestar.params import JSONBody, PathParameter, SkipValidation
 
 from tonsurance.api import wire
 from tonsurance.api.admin_guard import BODY
-from tonsurance.api.admin_routes import check_body
+from tonsurance.api.bodies import ID_SCHEMA, ExactRequest, check_given_body, read_id
 from tonsurance.api.builder_wire import BuilderAnswer, DepositBody, ExpireBody, WithdrawBody, WithdrawRequestBody
 from tonsurance.api.errors import PROBLEM_JSON
 from tonsurance.api.render import show_now, show_time
-from tonsurance.core.errors import InputError
+from tonsurance.core.errors import BadField, InputError
 from tonsurance.core.units import BIGINT_MAX, NANO_PER_TON, ton_from_nano
 from tonsurance.services.factory_state import is_stale
 from tonsurance.services.wallet_requests import Prepared, WalletRequests
@@ -26,7 +26,7 @@ _MOST_DIGITS = 30
 
 Service = NamedDependency[SkipValidation[WalletRequests]]
 DefaultVault = NamedDependency[SkipValidation[str]]
-PolicyInPath = Annotated[int, PathParameter(description="The policy's id.", ge=0, le=BIGINT_MAX)]
+PolicyInPath = Annotated[str, PathParameter(description="The policy's id.", schema_extra=ID_SCHEMA)]
 
 
 def _problem(description: str) -> ResponseSpec:
@@ -86,7 +86,7 @@ async def build_withdraw(requests: Service, default_vault: DefaultVault, data: J
 
 
 @post(
-    "/api/v2/policies/{policy_id:int}/expire",
+    "/api/v2/policies/{policy_id:str}/expire",
     summary="Build the end of a policy",
     description="Anyone may end a policy whose cover and time to claim are over. The body may be left out.",
     status_code=200,
@@ -98,7 +98,8 @@ async def build_expire(
 ) -> BuilderAnswer:
     """One message to the factory."""
     given = data or ExpireBody()
-    return _answer(await requests.expire(given.vault_id or default_vault, policy_id, given.sender))
+    number = read_id("policy_id", policy_id)
+    return _answer(await requests.expire(given.vault_id or default_vault, number, given.sender))
 
 
 def make_builder_router(requests: WalletRequests, default_vault: str) -> Router:
@@ -113,7 +114,8 @@ def make_builder_router(requests: WalletRequests, default_vault: str) -> Router:
     return Router(
         path="/",
         route_handlers=[build_deposit, build_withdraw_request, build_withdraw, build_expire],
-        before_request=check_body,
+        request_class=ExactRequest,
+        before_request=check_given_body,
         dependencies={
             "requests": Provide(provide_requests, sync_to_thread=False),
             "default_vault": Provide(provide_vault, sync_to_thread=False),
@@ -131,15 +133,15 @@ def read_amount(ton: Decimal | None, nanoton: str | int | None) -> int:
         raise InputError("Give either amount_ton or amount_nanoton.")
     if ton is None:
         return int(nanoton or 0)
-    if not ton.is_finite() or abs(ton) > BIGINT_MAX:
-        raise InputError("amount_ton is a finite amount of TON.")
+    if not ton.is_finite() or ton.copy_abs() > BIGINT_MAX:
+        raise BadField("amount_ton", "amount_ton is a finite amount of TON.")
     _, digits, exponent = ton.as_tuple()
     if len(digits) > _MOST_DIGITS or not isinstance(exponent, int) or abs(exponent) > _MOST_DIGITS:
-        raise InputError("amount_ton has at most 9 decimals.")
+        raise BadField("amount_ton", "amount_ton has at most 9 decimals.")
     parts, whole = ton.as_integer_ratio()  # exact, where a product of decimals is rounded
     nano, rest = divmod(parts * NANO_PER_TON, whole)
     if rest:
-        raise InputError("amount_ton has at most 9 decimals.")
+        raise BadField("amount_ton", "amount_ton has at most 9 decimals.")
     return nano
 
 

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from tonsurance import log
 from tonsurance.api.wire import FieldError, Problem
-from tonsurance.core.errors import InputError, NotReady, PriceUnavailable, TonsuranceError, UnknownTranche
+from tonsurance.core.errors import BadField, InputError, NotReady, PriceUnavailable, TonsuranceError, UnknownTranche
 
 logger = log.get("api")
 
@@ -46,6 +46,8 @@ STATUS_BY_CODE = {
     "unknown_policy": 404,
     "price_unavailable": 503,
     "signer_unavailable": 503,
+    "signing_refused": 503,
+    "receipt_damaged": 409,
     "quote_id_taken": 503,
     "usage": 400,
     "dependency": 503,
@@ -71,8 +73,13 @@ _PUBLIC_TEXT = {
     "database_denied": "The ledger cannot be read right now.",
     "migration": "The ledger is not set up yet.",
     "chain_unavailable": "The chain cannot be read right now.",
+    "receipt_damaged": "This receipt was damaged where it is kept: POST /api/v2/quotes/{id}/verify tells what is wrong "
+    "with it.",
 }
 """Codes whose own message may name hosts or users: callers get these words instead."""
+
+_TO_BE_LOOKED_AT = frozenset({"signing_refused", "receipt_damaged"})
+"""No outage that ends by itself: somebody has to see to it."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -133,10 +140,12 @@ def answer_known_error(request: Request[Any, Any, Any], error: TonsuranceError) 
     if status is None:
         return answer_unexpected_error(request, error)
     if not isinstance(error, InputError):
-        logger.warning("request failed", code=error.code, error=error.message, path=request.scope["path"])
+        tell = logger.error if error.code in _TO_BE_LOOKED_AT else logger.warning
+        tell("request failed", code=error.code, error=error.message, path=request.scope["path"])
     detail = public_text(error)
     valid = error.valid if isinstance(error, UnknownTranche) else None
-    return problem_response(status, error.code, detail, request_id=_request_id(request), valid_ids=valid)
+    errors = (FieldError(field=error.field, message=detail),) if isinstance(error, BadField) else None
+    return problem_response(status, error.code, detail, request_id=_request_id(request), valid_ids=valid, errors=errors)
 
 
 def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

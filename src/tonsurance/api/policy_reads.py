@@ -14,6 +14,7 @@ from litestar.params import PathParameter, QueryParameter, SkipValidation
 from msgspec import Meta
 
 from tonsurance.api import wire
+from tonsurance.api.bodies import ID_SCHEMA, read_id
 from tonsurance.api.errors import PROBLEM_JSON
 from tonsurance.api.render import show_now, show_time
 from tonsurance.api.transaction_wire import Hash, OpName, name_op, show_amount
@@ -118,19 +119,20 @@ class PoliciesAnswer(wire.Out, frozen=True, kw_only=True):
 
 
 @get(
-    "/{policy_id:int}",
+    "/{policy_id:str}",
     summary="One policy",
     description="As its factory's events tell it, with what factory and vault did about it.",
     tags=["policies"],
     responses={400: BAD_INPUT, 404: UNKNOWN, 503: NO_LEDGER},
 )
 async def get_policy(
-    policy_id: Annotated[int, PathParameter(ge=0, le=BIGINT_MAX, description="Its id within the factory.")],
+    policy_id: Annotated[str, PathParameter(schema_extra=ID_SCHEMA, description="Its id within the factory.")],
     policy_reads: Reads,
     factory: FactoryInQuery = None,
 ) -> PolicyAnswer:
     """The policy."""
-    story = await policy_reads.find(policy_id, None if factory is None else parse_address(factory))
+    number = read_id("policy_id", policy_id)
+    story = await policy_reads.find(number, None if factory is None else parse_address(factory))
     return render_story(story)
 
 

@@ -14,9 +14,9 @@ from litestar import Request, Response
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from tonsurance.api.errors import answer_unexpected_error
+from tonsurance.api.bodies import read_body
 from tonsurance.api.quote_wire import QuoteBody
-from tonsurance.api.quotes import MAX_BODY_BYTES, QUOTE_PATH, answer_quote, answer_quote_error, read_body
+from tonsurance.api.quotes import MAX_BODY_BYTES, QUOTE_PATH, answer_quote, answer_quote_crash, answer_quote_error
 from tonsurance.core.errors import TonsuranceError
 from tonsurance.services.quotes import QuoteDesk
 
@@ -52,7 +52,7 @@ class QuickQuotes:
         except TonsuranceError as error:
             await _send_response(send, answer_quote_error(request, error))
         except Exception as error:  # noqa: BLE001 - the outermost edge of this way, as the framework's handler of its own
-            await _send_response(send, answer_unexpected_error(request, error))
+            await _send_response(send, answer_quote_crash(request, error))
         else:
             await _send(send, HTTPStatus.OK, [_JSON, _NO_STORE], content)
 
@@ -85,7 +85,7 @@ def _again(first: Any, receive: Receive) -> Receive:
 async def _send_response(send: Send, response: Response[bytes]) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
     kind = (b"content-type", str(response.media_type).encode())
-    await _send(send, response.status_code or 500, [kind, _NO_STORE, *headers], response.content)
+    await _send(send, response.status_code or 500, [kind, *headers], response.content)
 
 
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:

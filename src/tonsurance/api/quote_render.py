@@ -10,7 +10,7 @@ from tonsurance.api.render import show_time
 from tonsurance.api.wire import AsOf
 from tonsurance.chain.ton_connect import WalletRequest
 from tonsurance.core.premium import NO_FLOOR, MarketInputs, TechnicalPrice
-from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS, Terms, TonTerms
+from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS, Terms, TonTerms, worth_usd
 from tonsurance.core.units import ton_from_nano
 from tonsurance.services.quote_purchases import request_purchase
 from tonsurance.services.quote_values import Purchase, Quote, SeenAt
@@ -40,6 +40,8 @@ def render_quote(quote: Quote) -> wire.QuoteAnswer:
         product_key=product.key,
         premium=float(quote.list_price.premium_usd),
         premium_usd=show_usd(quote.list_price.premium_usd),
+        charged_usd=show_usd(worth_usd(ton.premium_nano, quote.price.usd)),
+        list_premium_nanoton=str(ton.list_premium_nano),
         premium_ton=ton_from_nano(ton.premium_nano),
         premium_nanoton=str(ton.premium_nano),
         coverage_ton=ton_from_nano(ton.coverage_nano),

@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from tonsurance.api.wire import Age, AsOf, Instant, LimitOut, NanoTon, Out, ParamsVersion, Problem, Stale, Ton
+from tonsurance.api.bodies import WRITTEN_AMOUNT
+from tonsurance.api.wire import Age, AsOf, Instant, LimitOut, NanoTon, Out, ParamsVersion, Problem, Ton
 from tonsurance.chain.ton_connect import ConnectTransaction
 
 NameIn = Annotated[str, Meta(max_length=64)]
@@ -20,13 +21,21 @@ QuoteIdIn = Annotated[str, Meta(pattern=r"^[0-9]{1,19}\Z", examples=["4611686018
 AmountIn = Annotated[
     Decimal,
     Meta(
-        description="US dollars, as a number or as a decimal text, at most 6 decimals; it is read exactly.",
+        description="US dollars, as a number or as a text of decimal digits, at most 6 decimals; it is read exactly.",
         examples=[10000],
-        extra_json_schema={"extra": {"type": ["number", "string"]}},  # the framework knows decimals as texts only
+        extra_json_schema={"extra": WRITTEN_AMOUNT},
     ),
 ]
 Usd = Annotated[str, Meta(description="US dollars, exact.", examples=["19.73"])]
 Factor = Annotated[float, Meta(examples=[1.0])]
+StaleChain = Annotated[
+    bool,
+    Meta(
+        description="Nobody has read the vault's factory on the chain for longer than `risk/factory_max_age_s`: what "
+        "`as_of` says is the last known, and newer events may be missing.",
+        examples=[False],
+    ),
+]
 Rate = Annotated[float, Meta(description="A year, as a fraction.", examples=[0.008])]
 Reasons = Annotated[tuple[str, ...], Meta(description="Empty when it is sold.", examples=[()])]
 
@@ -45,7 +54,7 @@ class QuoteBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class PolicyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to buy: a kept quote by its id, or the fields of a new one with its buyer."""
+    """What to buy: a kept quote by its id and the buyer it was made for, or the fields of a new one with its buyer."""
 
     quote_id: QuoteIdIn | None = None
     coverage_type: Annotated[NameIn | None, Meta(examples=["depeg"])] = None
@@ -157,10 +166,23 @@ class QuoteAnswer(Out, frozen=True, kw_only=True):
     stablecoin: Annotated[str, Meta(examples=["USDC"])]
     product_hash: Annotated[str, Meta(description="0x and SHA-256 of `depeg_Ethereum_USDC`.")]
     product_key: Annotated[int, Meta(description="type << 16 | chain << 8 | coin.", examples=[0])]
-    premium: Annotated[float, Meta(description="List price in US dollars, to the cent.", examples=[19.73])]
-    premium_usd: Usd
-    premium_ton: Ton
-    premium_nanoton: NanoTon
+    premium: Annotated[
+        float,
+        Meta(description="List price in US dollars, to the cent; what is paid is `charged_usd`.", examples=[19.73]),
+    ]
+    premium_usd: Annotated[Usd, Meta(description="List price in US dollars, before it was raised to a least premium.")]
+    charged_usd: Annotated[
+        Usd,
+        Meta(
+            description="What `premium_nanoton` is worth in US dollars at `ton_price`, half to even at the cent. It is "
+            "above `premium_usd` where `breakdown.minimum_applied` names a least premium."
+        ),
+    ]
+    list_premium_nanoton: Annotated[
+        NanoTon, Meta(description="The list price in TON, before it was raised; as in the breakdown.")
+    ]
+    premium_ton: Annotated[Ton, Meta(description="What is charged.")]
+    premium_nanoton: Annotated[NanoTon, Meta(description="What is charged.")]
     coverage_ton: Ton
     coverage_nanoton: NanoTon
     breakdown: BreakdownOut
@@ -189,7 +211,7 @@ class QuoteAnswer(Out, frozen=True, kw_only=True):
     params_hash: str
     code_version: str
     as_of: AsOf
-    stale: Stale
+    stale: StaleChain
     timestamp: Annotated[float, Meta(description="When it was made, unix seconds.", examples=[1790000000.25])]
 
 
@@ -209,7 +231,7 @@ class TechnicalAnswer(Out, frozen=True, kw_only=True):
     technical: TechnicalOut
     params_version: ParamsVersion
     as_of: AsOf
-    stale: Stale
+    stale: StaleChain
     timestamp: Annotated[float, Meta(description="Unix seconds.", examples=[1790000000.25])]
 
 

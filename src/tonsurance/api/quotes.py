@@ -5,21 +5,27 @@ Nothing is reserved by a quote, and the server holds no key of a buyer.
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
 
 from tonsurance.api import wire
 from tonsurance.api.admin_guard import BODY
-from tonsurance.api.errors import PROBLEM_JSON, answer_known_error, problem_response
+from tonsurance.api.bodies import ExactRequest, check_exact_body, read_decimal
+from tonsurance.api.errors import (
+    PROBLEM_JSON,
+    answer_http_error,
+    answer_known_error,
+    answer_unexpected_error,
+    problem_response,
+)
 from tonsurance.api.quote_render import render_purchase, render_quote, render_technical_quote
 from tonsurance.api.quote_wire import (
     PolicyBody,
@@ -30,7 +36,7 @@ from tonsurance.api.quote_wire import (
     TechnicalAnswer,
 )
 from tonsurance.api.reservations import answer_no_capacity
-from tonsurance.core.errors import BadField, CapacityExceeded, InputError, InvalidAddress, TonsuranceError, WrongNetwork
+from tonsurance.core.errors import BadField, CapacityExceeded, InvalidAddress, TonsuranceError, WrongNetwork
 from tonsurance.core.parameters.pricing import STRESS_LEVELS
 from tonsurance.core.products import CHAINS, COVERAGE_TYPES, STABLECOINS
 from tonsurance.core.sale_errors import NotOnSale
@@ -40,10 +46,7 @@ from tonsurance.services.quotes import QuoteDesk
 
 MAX_BODY_BYTES = 16 * 1024
 QUOTE_PATH = "/api/v2/quote/multi-dimensional"
-_NAMED = re.compile(r"`\$\.([A-Za-z0-9_]{1,64})|field `([^`]{1,64})`")
-_AMOUNT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _NEEDED = ("coverage_type", "chain", "stablecoin", "coverage_amount", "duration_days", "buyer")
-Body = TypeVar("Body")
 
 Desk = NamedDependency[SkipValidation[QuoteDesk]]
 
@@ -138,20 +141,21 @@ def make_purchase_handler(desk: QuoteDesk) -> HTTPRouteHandler:
     @post(
         "/",
         summary="Build a purchase",
-        description="What the buyer's wallet has to sign: for a quote that was made for a buyer, by `quote_id` while "
-        "it is valid, or for a new one. Nothing is sent; the contract takes it from that buyer's wallet alone, and "
-        "once.",
+        description="What the buyer's wallet has to sign: for a quote that was made for a buyer, by `quote_id` and "
+        "that `buyer` while it is valid, or for a new one. Nothing is sent; the contract takes it from that buyer's "
+        "wallet alone, and once.",
         status_code=200,
         opt={BODY: PolicyBody},
         responses={
             400: BAD_INPUT,
-            404: _problem("There is no such quote, or it is not kept any more."),
-            409: _problem("A policy was bought by this quote already."),
+            404: _problem("There is no such quote for this buyer, or it is not kept any more."),
+            409: _problem("A policy was bought by this quote already, or its receipt was damaged where it is kept."),
             422: REFUSED,
             503: AWAY,
         },
-        before_request=check_quote_body,
-        exception_handlers={TonsuranceError: answer_quote_error},
+        request_class=ExactRequest,
+        before_request=check_exact_body,
+        exception_handlers=make_error_handlers(),
         request_max_body_size=MAX_BODY_BYTES,
         response_headers={"Cache-Control": "no-store"},
         tags=["quotes"],
@@ -169,53 +173,48 @@ def make_purchase_handler(desk: QuoteDesk) -> HTTPRouteHandler:
 
 async def _find_or_make(desk: QuoteDesk, asked: PolicyBody) -> Quote:
     if asked.quote_id is not None:
-        beside = next((name for name in _NEEDED if getattr(asked, name) is not None), None)
+        beside = next((name for name in _NEEDED if name != "buyer" and getattr(asked, name) is not None), None)
         if beside is not None:
             raise BadField(beside, f"{beside} is the quote's own when quote_id is given.")
-        return await desk.find(int(asked.quote_id))
+        if asked.buyer is None:
+            raise BadField("buyer", "buyer is missing: a quote is handed to the one it was made for.")
+        return await desk.find(int(asked.quote_id), asked.buyer)
     missing = next((name for name in _NEEDED if getattr(asked, name) is None), None)
     if missing is not None:
         raise BadField(missing, f"{missing} is missing: give it, or the quote_id of a kept quote.")
     return await make_quote(desk, msgspec.convert({name: getattr(asked, name) for name in _NEEDED}, QuoteBody))
 
 
-def read_decimal(field: str, text: str) -> Decimal:
-    """A number written in decimal digits. Raises BadField."""
-    if not _AMOUNT.fullmatch(text):
-        raise BadField(field, f"{field} is a number in decimal digits.")
-    return Decimal(text)
-
-
-def read_body(body: bytes, kind: type[Body]) -> Body:
-    """A body of this type, strictly: to the framework "90" is as good as 90. Raises InputError, BadField."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except RecursionError as error:
-        raise InputError("The body is nested too deeply.") from error
-    except msgspec.ValidationError as error:
-        raise name_field(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation) as error:
-        raise InputError("The body is not JSON.") from error
-
-
-def name_field(message: str) -> InputError:
-    """What is wrong with a body, with the field that it is about."""
-    words = message.split(" - at ", maxsplit=1)[0]
-    found = _NAMED.search(message)
-    if found is None:
-        return InputError(f"The body cannot be used: {words}.")
-    return BadField(found[1] or found[2], f"{found[1] or found[2]}: {words}.")
-
-
-async def check_quote_body(request: Request[Any, Any, Any]) -> None:
-    """Refuse a body that is not strictly of the route's type."""
-    kind = request.route_handler.opt.get(BODY)
-    if kind is not None:
-        read_body(await request.body(), kind)
-
-
 def answer_quote_error(request: Request[Any, Any, Any], error: TonsuranceError) -> Response[bytes]:
-    """The field at fault, the limits without room, the reasons not to sell; the rest as everywhere."""
+    """The field at fault, the limits without room, the reasons not to sell; the rest as everywhere. Never cached."""
+    return _forbid_caching(_show_error(request, error))
+
+
+def answer_quote_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """The framework's errors, never cached."""
+    return _forbid_caching(answer_http_error(request, error))
+
+
+def answer_quote_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """What is our fault, never cached."""
+    return _forbid_caching(answer_unexpected_error(request, error))
+
+
+def make_error_handlers() -> dict[int | type[Exception], Any]:
+    """For the framework: how the quotes' routes answer errors."""
+    return {
+        TonsuranceError: answer_quote_error,
+        HTTPException: answer_quote_http_error,
+        Exception: answer_quote_crash,
+    }
+
+
+def _forbid_caching(response: Response[bytes]) -> Response[bytes]:
+    response.set_header("Cache-Control", "no-store")
+    return response
+
+
+def _show_error(request: Request[Any, Any, Any], error: TonsuranceError) -> Response[bytes]:
     request_id = request.scope.get("request_id")
     known_id = request_id if isinstance(request_id, str) else None
     if isinstance(error, CapacityExceeded):
@@ -253,9 +252,10 @@ def make_quote_router(desk: QuoteDesk) -> Router:
     return Router(
         path="/",
         route_handlers=[post_quote, get_technical_quote],
-        before_request=check_quote_body,
+        request_class=ExactRequest,
+        before_request=check_exact_body,
         dependencies={"desk": Provide(provide_desk, sync_to_thread=False)},
-        exception_handlers={TonsuranceError: answer_quote_error},
+        exception_handlers=make_error_handlers(),
         request_max_body_size=MAX_BODY_BYTES,
         cache_control=None,
         response_headers={"Cache-Control": "no-store"},

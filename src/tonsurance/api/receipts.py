@@ -68,6 +68,7 @@ def _problem(description: str) -> ResponseSpec:
 
 BAD_INPUT = _problem("Bad input: which, and why.")
 NO_QUOTE = _problem("There is no such quote, or it is not kept any more. Quotes without a buyer are not kept.")
+DAMAGED = _problem("The receipt was damaged where it is kept; computing it again tells what is wrong with it.")
 BUSY = _problem("Too many receipts are being computed again right now.")
 NO_DATABASE = _problem("The receipts cannot be read right now.")
 
@@ -77,7 +78,7 @@ NO_DATABASE = _problem("The receipts cannot be read right now.")
     summary="The receipt of a quote",
     description="All a quote was made of, with the versions of the parameters and the code and the stamps of the "
     "price, and what became of it. The buyer is hidden.",
-    responses={400: BAD_INPUT, 404: NO_QUOTE, 503: NO_DATABASE},
+    responses={400: BAD_INPUT, 404: NO_QUOTE, 409: DAMAGED, 503: NO_DATABASE},
 )
 async def get_receipt(receipts: ReceiptsOf, quote_id: IdInPath) -> wire.ReceiptAnswer:
     """One receipt."""

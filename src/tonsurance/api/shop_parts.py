@@ -92,7 +92,7 @@ class ShopWiring:
             receipts=self._receipts,
             transactions=TransactionReads(self._reading_pool),
             policies=PolicyReads(self._reading_pool, reads.vault_id),
-            requests=WalletRequests(FactoryStates(self._reading_pool)),
+            requests=WalletRequests(FactoryStates(self._reading_pool), chain=self._chain),
             vault_id=reads.vault_id,
         )
 

@@ -21,7 +21,10 @@ OpName = Annotated[
 ]
 TransactionStatus = Annotated[
     Literal["pending", "confirmed", "failed"],
-    Meta(description="`pending`: wait and ask again. `confirmed` and `failed` do not change any more."),
+    Meta(
+        description="`pending`: wait and ask again. `confirmed` and `failed` do not change any more for a transaction; "
+        "for a payload they do when it is sent again."
+    ),
 ]
 
 
@@ -108,7 +111,15 @@ class TransactionAnswer(wire.Out, frozen=True, kw_only=True):
         tuple[wire.EventOut, ...], Meta(description="Of this transaction, then what the answer made of a purchase.")
     ]
     other_transactions: Annotated[
-        tuple[str, ...], Meta(description="Hashes of others with the same payload, at most nine.")
+        tuple[str, ...],
+        Meta(description="Hashes of others with the same payload, at most nine; only the sender's where one is named."),
+    ]
+    ambiguous: Annotated[
+        bool,
+        Meta(
+            description="Several wallets sent this payload and nothing says whose is meant: this is the newest, which "
+            "may be a stranger's. Name the `sender`."
+        ),
     ]
     followed_until: Annotated[
         wire.Instant | None, Meta(description="While pending: the chain's time up to which everything is known.")
@@ -130,6 +141,7 @@ def render_lookup(found: Lookup, asked: bytes) -> TransactionAnswer:
         quote=_render_quote(found.quote),
         events=tuple(render_event(event) for event in found.events),
         other_transactions=tuple(other.hex() for other in found.others),
+        ambiguous=found.ambiguous,
         followed_until=None if found.followed_until is None else show_time(found.followed_until),
         timestamp=show_now(),
     )

@@ -37,7 +37,12 @@ Reads = NamedDependency[SkipValidation[TransactionReads]]
     summary="What became of a transaction",
     description="By the hash of a transaction of our contracts, of the message it ran on, or of that message's body: "
     "the `payload_hash` of what this API builds for wallets, known before anything is sent. A purchase is `pending` "
-    "until the vault has backed or refused it. Only what was followed is looked at, never the chain itself.",
+    "until the vault has backed or refused it. Only what was followed is looked at, never the chain itself.\n\n"
+    "A payload may be sent more than once, and by anybody. Of a purchase its success is the answer, since a quote is "
+    "good once and for its buyer only; of a quote of ours only what its buyer sent counts. Of anything else the newest "
+    "is told, and the earlier ones are `other_transactions`: what this API builds has a payload of its own each time. "
+    "Where several wallets sent one payload and neither `sender` nor a quote of ours says whose is meant, the answer "
+    "is `ambiguous`.",
     tags=["transactions"],
     responses={400: BAD_INPUT, 404: UNKNOWN, 503: NO_LEDGER},
 )
@@ -50,7 +55,9 @@ async def get_transaction(
     sender: Annotated[
         str | None,
         QueryParameter(
-            description="Of messages with this payload only those of this sender; any address form.", max_length=100
+            description="Of messages with this payload only those of this sender; any address form. Left out, of a "
+            "quote of ours its buyer.",
+            max_length=100,
         ),
     ] = None,
 ) -> TransactionAnswer:

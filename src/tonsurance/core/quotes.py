@@ -173,6 +173,13 @@ def convert_to_ton(terms: Terms, price: ListPrice, ton_usd: Decimal, rates: List
     return TonTerms(coverage_nano=coverage, list_premium_nano=listed, premium_nano=premium, raised_to=raised_to)
 
 
+def worth_usd(nano: int, ton_usd: Decimal) -> Decimal:
+    """What so much nanoTON is worth at `ton_usd` dollars for one TON, half to even at the cent."""
+    parts, whole = ton_usd.as_integer_ratio()
+    cents = round(Fraction(nano * parts * CENTS_PER_USD, whole * NANO_PER_TON))
+    return EXACT.multiply(Decimal(cents), CENT)
+
+
 def contract_min_premium_nano(coverage_nano: int, days: int) -> int:
     """The least premium the factory contract takes for a cover."""
     return ceil_ratio(coverage_nano * days * CONTRACT_MIN_PARTS, CONTRACT_RATE_PARTS)

@@ -89,6 +89,6 @@ class QuoteIdTaken(DependencyError):
 
 
 class SigningRefused(TonsuranceError):
-    """The signer does not sign such a quote."""
+    """The signer refuses to sign this quote: nothing can be bought until its operator has looked at it."""
 
     code = "signing_refused"

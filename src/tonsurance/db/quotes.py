@@ -66,8 +66,12 @@ SELECT_QUOTE = f"SELECT quote_id::text, {_COLUMNS} FROM quotes WHERE quote_id = 
 SELECT_QUOTE_FATE = """
 SELECT p.policy_id, p.status AS policy_status, p.transaction_hash AS policy_transaction,
     r.transaction_hash AS refusal_transaction, r.reason AS refusal_reason,
-    extract(epoch FROM clock_timestamp())::float8 + chain_clock_offset(q.factory) >= q.deadline AS late
+    q.deadline <= greatest(extract(epoch FROM clock_timestamp())::float8 + chain_clock_offset(q.factory), h.head)
+        AS late
 FROM quotes q
+LEFT JOIN LATERAL (
+    SELECT extract(epoch FROM t.block_time)::float8 AS head FROM blockchain_transactions t
+    WHERE t.contract_address = q.factory ORDER BY t.logical_time DESC LIMIT 1) h ON true
 LEFT JOIN LATERAL (
     SELECT p.policy_id, p.status, e.transaction_hash FROM policies p
     LEFT JOIN blockchain_events e ON (e.contract_address, e.logical_time, e.message_index)
@@ -86,7 +90,7 @@ WHERE day >= $1 AND day <= $2 ORDER BY day, coverage_type, chain_id
 SELECT_CONVERSION_SUMS = """
 SELECT coverage_type, chain_id, sum(issued)::bigint AS issued, sum(bought)::bigint AS bought,
     sum(refused)::bigint AS refused
-FROM v_quote_conversion GROUP BY coverage_type, chain_id ORDER BY coverage_type, chain_id
+FROM v_quote_conversion WHERE day >= $1 AND day < $2 GROUP BY coverage_type, chain_id ORDER BY coverage_type, chain_id
 """
 SELECT_FORGOTTEN = """
 SELECT looked_at, unused, bought, last_deadline, last_id::text AS last_id
@@ -140,7 +144,8 @@ class QuoteRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class QuoteFate(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a quote by now: the policy it bought, or the vault's refusal, each with the transaction that said
-    so; `late` once its deadline has passed by the chain's clock."""
+    so; `late` once its deadline has passed by the chain's clock as it is known, or by its factory's newest
+    transaction, which may be the one that refused it."""
 
     policy_id: int | None
     policy_status: str | None
@@ -163,7 +168,7 @@ class ConversionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConversionSum(msgspec.Struct, frozen=True, kw_only=True):
-    """The same of all days."""
+    """The same of many days."""
 
     coverage_type: int
     chain_id: int
@@ -209,9 +214,9 @@ async def select_conversion(conn: Connection, first: date, last: date) -> tuple[
     return tuple(ConversionRow(**dict(row)) for row in await conn.fetch(SELECT_CONVERSION, first, last))
 
 
-async def select_conversion_sums(conn: Connection) -> tuple[ConversionSum, ...]:
-    """Figures of all days together."""
-    return tuple(ConversionSum(**dict(row)) for row in await conn.fetch(SELECT_CONVERSION_SUMS))
+async def select_conversion_sums(conn: Connection, first: date, end: date) -> tuple[ConversionSum, ...]:
+    """Figures of the days from `first` and before `end` together."""
+    return tuple(ConversionSum(**dict(row)) for row in await conn.fetch(SELECT_CONVERSION_SUMS, first, end))
 
 
 async def forget_quotes(

@@ -43,11 +43,26 @@ UNION ALL
 (SELECT {_COLUMNS}, s.contract_type, s.vault_id, 'message'
     FROM blockchain_transactions t LEFT JOIN blockchain_sync_state s USING (contract_address)
     WHERE t.in_msg_hash = $1 LIMIT $2)
-UNION ALL
-(SELECT {_COLUMNS}, s.contract_type, s.vault_id, 'payload'
-    FROM blockchain_transactions t LEFT JOIN blockchain_sync_state s USING (contract_address)
-    WHERE t.body_hash = $1 ORDER BY t.body_hash, t.succeeded DESC, t.logical_time DESC LIMIT $2)
 """  # noqa: S608 - the columns are this module's, here and below
+_OF_BODY = f"""
+SELECT {_COLUMNS}, s.contract_type, s.vault_id, 'payload' AS matched
+FROM blockchain_transactions t LEFT JOIN blockchain_sync_state s USING (contract_address)
+WHERE t.body_hash = $1
+"""  # noqa: S608
+SELECT_SENT = f"""
+({_OF_BODY} AND t.succeeded ORDER BY t.logical_time DESC LIMIT $2)
+UNION ALL
+({_OF_BODY} AND NOT t.succeeded ORDER BY t.logical_time DESC LIMIT $2)
+"""
+SELECT_SENT_BY = f"""
+({_OF_BODY} AND t.sender = $3 AND t.succeeded ORDER BY t.logical_time DESC LIMIT $2)
+UNION ALL
+({_OF_BODY} AND t.sender = $3 AND NOT t.succeeded ORDER BY t.logical_time DESC LIMIT $2)
+"""
+"""The newest of each end, by an index: however often others sent the same body, so few rows are read."""
+SELECT_SEVERAL_SENT = """
+SELECT coalesce(min(sender) <> max(sender), false) FROM blockchain_transactions WHERE body_hash = $1
+"""
 SELECT_TRANSACTION = f"""
 SELECT {_COLUMNS}, s.contract_type, s.vault_id, 'transaction' AS matched
 FROM blockchain_transactions t LEFT JOIN blockchain_sync_state s USING (contract_address)
@@ -164,10 +179,25 @@ def _transaction_row(contract: str, transaction: DecodedTransaction) -> tuple[ob
 
 
 async def select_matches(conn: Connection, hash_: bytes) -> list[TransactionRow]:
-    """The transactions of this hash, of this incoming message, of this body: in that order, at most MAX_MATCHES of
-    each; of a body those that succeeded first, then the newest first."""
+    """The transactions of this hash, then of this incoming message: at most MAX_MATCHES of each."""
     rows = await conn.fetch(SELECT_MATCHES, hash_, MAX_MATCHES)
     return [TransactionRow.from_row(row) for row in rows]
+
+
+async def select_sent(conn: Connection, body_hash: bytes, sender: str | None) -> list[TransactionRow]:
+    """The transactions on this body, newest first: the newest MAX_MATCHES that succeeded and as many that did not.
+    `sender`: only that one's, however many others there are."""
+    if sender is None:
+        rows = await conn.fetch(SELECT_SENT, body_hash, MAX_MATCHES)
+    else:
+        rows = await conn.fetch(SELECT_SENT_BY, body_hash, MAX_MATCHES, sender)
+    return sorted((TransactionRow.from_row(row) for row in rows), key=lambda row: row.logical_time, reverse=True)
+
+
+async def select_several_sent(conn: Connection, body_hash: bytes) -> bool:
+    """Whether more than one sender sent this body."""
+    several: bool = await conn.fetchval(SELECT_SEVERAL_SENT, body_hash)
+    return several
 
 
 async def select_transaction(conn: Connection, contract: str, lt: int) -> TransactionRow | None:

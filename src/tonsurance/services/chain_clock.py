@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,17 +22,15 @@ class ChainClock:
         self._clock = clock
         self._readings: deque[tuple[float, float]] = deque()
         """Our time and by how much the chain's was ahead then, oldest first."""
-        self._least_s = 0.0
+        self._least_s = -math.inf
 
     def note(self, factory: FactoryState | None) -> None:
         """A factory was read, perhaps again."""
-        if factory is None:
+        if factory is None or (self._readings and factory.read_at <= self._readings[-1][0]):
             return
         if factory.chain_time_offset_s == 0.0:  # its clock agrees with ours
             self._readings.clear()
-            self._least_s = 0.0
-            return
-        if self._readings and factory.read_at <= self._readings[-1][0]:
+            self._least_s = -math.inf
             return
         self._readings.append((factory.read_at, factory.chain_time_offset_s))
         while factory.read_at - self._readings[0][0] > KEPT_S:
@@ -50,7 +49,7 @@ class ChainClock:
         return 1.0 if ended - began < LEAST_SPAN_S else max(1.0, 1.0 + (last - first) / (ended - began))
 
     def ahead_s(self) -> float:
-        """By how much the chain's clock is ahead of ours now, in seconds."""
+        """By how much the chain's clock is ahead of ours now, in seconds; below 0 when it is behind."""
         if not self._readings:
             return 0.0
         read_at, offset_s = self._readings[-1]

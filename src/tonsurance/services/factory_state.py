@@ -119,9 +119,10 @@ def find_deposit_blocks(state: FactoryState) -> tuple[str, ...]:
     return tuple(reason for reason, holds in blocks.items() if holds)
 
 
-def find_withdrawal_blocks(state: FactoryState) -> tuple[str, ...]:
-    """Why the vault would pay out nothing now."""
-    frozen = chain_time(state) < state.frozen_until
+def find_withdrawal_blocks(state: FactoryState, chain_now: float | None = None) -> tuple[str, ...]:
+    """Why the vault would pay out nothing now. `chain_now`: the chain's time, where it is known better than by this
+    reading alone."""
+    frozen = (chain_time(state) if chain_now is None else chain_now) < state.frozen_until
     blocks = {"the vault is frozen": frozen, "the vault holds back a claim": state.claims_due > 0}
     return tuple(reason for reason, holds in blocks.items() if holds)
 

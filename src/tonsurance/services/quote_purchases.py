@@ -9,14 +9,17 @@ from tonsurance.chain.messages import REQUEST_GAS
 from tonsurance.chain.ton_connect import WalletRequest, request_boc
 from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS
 from tonsurance.db.factory_state import FactoryState
-from tonsurance.services.quote_signer import MAX_AHEAD_S, Signer, choose_key
+from tonsurance.services.quote_signer import CLOCK_ALLOWANCE_S, MAX_AHEAD_S, Signer, accepts_key, choose_key
 from tonsurance.services.quote_values import Purchase, Quote
+
+LONGEST_S = MAX_AHEAD_S - CLOCK_ALLOWANCE_S
+"""No quote is valid for longer: by a clock that is behind ours its deadline must still be what the factory takes."""
 
 
 def stretch_validity(validity_s: int, speed: float) -> int:
-    """So many of our seconds in the chain's, as far as the factory takes them: on a local chain that runs fast, 300 s
-    may be over in one of ours."""
-    return min(int(validity_s * speed), max(validity_s, MAX_AHEAD_S))
+    """So many of our seconds in the chain's, as far as the factory takes them whosever clock is right: on a local chain
+    that runs fast, 300 s may be over in one of ours."""
+    return min(int(validity_s * speed), LONGEST_S)
 
 
 def make_payload(made: Quote, factory: FactoryState, buyer: str) -> messages.Quote:
@@ -56,6 +59,14 @@ async def sign_purchase(made: Quote, factory: FactoryState, buyer: str, signer: 
         value_nano=made.ton.premium_nano + REQUEST_GAS,
     )
     return msgspec.structs.replace(made, purchase=purchase)
+
+
+def is_accepted(quote: Quote, factory: FactoryState) -> bool:
+    """Whether this factory, as it was read last, accepts the quote's key until the quote ends."""
+    purchase = quote.purchase
+    if purchase is None or purchase.factory != factory.factory_address:
+        return False
+    return accepts_key(factory, purchase.public_key, quote.valid_until)
 
 
 def request_purchase(quote: Quote) -> WalletRequest | None:

@@ -15,6 +15,8 @@ import msgspec
 
 from tonsurance.chain.addresses import parse_address
 from tonsurance.chain.messages import Quote, quote_hash
+from tonsurance.chain.ton_connect import MAINNET_ID
+from tonsurance.core.errors import UsageError
 from tonsurance.core.products import Product, find_unknown_dimension
 from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS, contract_min_premium_nano
 from tonsurance.core.sale_errors import SignerUnavailable, SigningRefused
@@ -23,6 +25,9 @@ from tonsurance.services.signing_key import SecretKey
 
 MAX_AHEAD_S = 600
 """The factory refuses a quote whose deadline lies further ahead."""
+CLOCK_ALLOWANCE_S = 30
+"""The clocks of two machines that keep time differ by less. Quotes end so much earlier than the factory takes, and are
+signed when they seem to end so much later: the factory itself holds them to MAX_AHEAD_S by the chain's clock."""
 _SHOWN = 16
 
 
@@ -73,7 +78,8 @@ class LocalSigner:
     """The keys in this process: one, or two while they are exchanged.
 
     `addressees` are the only ones it signs for; None: for any, when who asks has them from a source that is trusted as
-    much as the key's own machine. `clock` tells unix seconds.
+    much as the key's own machine. `clock` tells unix seconds; None: deadlines are not held against any, for a chain
+    whose clock is not ours. Raises UsageError for that where mainnet is signed for.
     """
 
     def __init__(
@@ -81,10 +87,12 @@ class LocalSigner:
         keys: Sequence[SecretKey],
         addressees: Collection[Addressee] | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = time.time,
     ) -> None:
         self._keys = {key.public_key: key for key in keys}
         known = None if addressees is None else frozenset(addressees)
+        if clock is None and (known is None or any(one.network_id == MAINNET_ID for one in known)):
+            raise UsageError("Deadlines are held against the clock on mainnet.", advice="It is for local chains only.")
         self._addressees = known
         self._clock = clock
 
@@ -109,10 +117,15 @@ class LocalSigner:
         addressee = Addressee(quote.network_id, parse_address(quote.factory))
         if self._addressees is not None and addressee not in self._addressees:
             yield f"its factory {addressee.factory} on network {addressee.network_id} is none of this signer's"
-        now = self._clock()
-        if not now < quote.deadline <= now + MAX_AHEAD_S:
-            yield f"its deadline is {quote.deadline - int(now)} s ahead, not above 0 and at most {MAX_AHEAD_S}"
+        yield from self._find_deadline_faults(quote.deadline)
         yield from find_term_faults(quote)
+
+    def _find_deadline_faults(self, deadline: int) -> Iterator[str]:
+        if self._clock is None:
+            return
+        now, most = self._clock(), MAX_AHEAD_S + CLOCK_ALLOWANCE_S
+        if not now < deadline <= now + most:
+            yield f"its deadline is {deadline - int(now)} s ahead, not above 0 and at most {most}"
 
 
 def find_term_faults(quote: Quote) -> Iterator[str]:
@@ -140,13 +153,21 @@ def missing_key(public_key: bytes, held: Sequence[bytes]) -> SignerUnavailable:
     )
 
 
+def accepts_key(accepted: KeysInForce, public_key: bytes, deadline: int) -> bool:
+    """Whether a quote that this key signed is accepted until `deadline`."""
+    if public_key == accepted.public_key:
+        return True
+    return public_key == accepted.previous_key and deadline < accepted.previous_until
+
+
 def choose_key(accepted: KeysInForce, held: Sequence[bytes], deadline: int) -> bytes:
     """The held key by which a quote until `deadline` is accepted: the one in force; else the one before, when it stays
     good until then. Raises SignerUnavailable when there is none."""
     if accepted.public_key in held:
         return accepted.public_key
-    if accepted.previous_key is not None and accepted.previous_key in held and deadline < accepted.previous_until:
-        return accepted.previous_key
+    previous = accepted.previous_key
+    if previous is not None and previous in held and accepts_key(accepted, previous, deadline):
+        return previous
     raise missing_key(accepted.public_key, held)
 
 

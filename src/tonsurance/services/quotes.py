@@ -36,7 +36,7 @@ from tonsurance.db.factory_state import FactoryState
 from tonsurance.services.chain_clock import ChainClock
 from tonsurance.services.market_view import Market, MarketView
 from tonsurance.services.policies import PolicyChecks
-from tonsurance.services.quote_purchases import sign_purchase, stretch_validity
+from tonsurance.services.quote_purchases import is_accepted, sign_purchase, stretch_validity
 from tonsurance.services.quote_rooms import QuoteRooms
 from tonsurance.services.quote_signer import Signer
 from tonsurance.services.quote_values import Quote, SeenAt
@@ -165,21 +165,31 @@ class QuoteDesk:
             await self._receipts.keep(sold)
         return sold
 
-    async def find(self, quote_id: int) -> Quote:
-        """A kept quote that can still be bought.
+    async def find(self, quote_id: int, buyer: str) -> Quote:
+        """A kept quote that its buyer (any written form) can still buy. To anybody else there is no such quote: who it
+        is for is told to nobody.
 
-        Raises UnknownQuote, QuoteExpired, QuoteUsed, DatabaseUnavailable.
+        Raises InvalidAddress, UnknownQuote, QuoteExpired, QuoteUsed, ReceiptDamaged, DatabaseUnavailable.
         """
+        raw = parse_address(buyer)
         if self._receipts is None:
             raise UnknownQuote
         receipt = await self._receipts.read(quote_id)
+        if receipt.quote.purchase is None or receipt.quote.purchase.buyer != raw:
+            raise UnknownQuote
         if receipt.status == "bought":
             raise QuoteUsed(quote_id)
         if receipt.status == "refused_by_vault":
             raise QuoteExpired(f"Quote {quote_id} was used, and the vault refused it.", advice="Ask for a new one.")
-        self._chain.note(self._market.factory())
+        factory = self._market.factory()
+        self._chain.note(factory)
         if receipt.status == "expired" or self._chain.now() >= receipt.quote.valid_until:
             raise QuoteExpired(f"Quote {quote_id} is not valid any more.", advice="Ask for a new one.")
+        if factory is not None and not is_accepted(receipt.quote, factory):
+            raise QuoteExpired(
+                f"Quote {quote_id} was signed by a key or for a factory that sells no more.",
+                advice="Ask for a new one.",
+            )
         return receipt.quote
 
     async def price_technical(
@@ -239,11 +249,13 @@ def make_quote_id() -> int:
 
 
 def _show_seen(market: Market) -> SeenAt:
+    """The daemon reads the factory every few seconds: its age tells when nobody looks at the chain any more."""
+    age_s = market.factory_age_s
     latest = market.snapshot.latest
     return SeenAt(
         ledger_version=market.snapshot.state.version,
         lt=latest.lt,
         seqno=latest.seqno,
         block_time=latest.block_time if latest.lt else None,
-        stale=False,
+        stale=age_s is None or age_s > market.sale.factory_max_age_s,
     )

@@ -22,6 +22,7 @@ from tonsurance.core.premium import MarketInputs
 from tonsurance.core.products import find_unknown_dimension
 from tonsurance.core.quotes import FLOOR_BPS, TRIGGER_BPS, check_terms, read_list_rates
 from tonsurance.db.quotes import QuoteRow
+from tonsurance.services.quote_purchases import stretch_validity
 from tonsurance.services.quote_signer import MAX_AHEAD_S
 from tonsurance.services.receipt_rows import ReceiptDamaged, read_json, seal_row, terms_of, ton_of, write_json
 
@@ -85,7 +86,7 @@ def _check_deadline(row: QuoteRow, validity_s: int) -> Differing:
     valid for more of its seconds: as many as the factory takes."""
     begun = int(row.issued_at + row.chain_offset_s)
     if row.network_id == MAINNET_ID or not 0 < row.deadline - begun <= MAX_AHEAD_S:
-        yield from _compare("deadline", row.deadline, begun + validity_s)
+        yield from _compare("deadline", row.deadline, begun + stretch_validity(validity_s, 1.0))
 
 
 def _price(row: QuoteRow, params: Params) -> Prices:

@@ -18,6 +18,8 @@ from tonsurance.db.quotes import QuoteRow
 from tonsurance.services.quote_values import Purchase, Quote, SeenAt
 
 Part = TypeVar("Part")
+NO_TIME_S = 253_402_300_800.0
+"""Unix seconds after the last moment of the calendar: the year 10000."""
 
 
 class ReceiptDamaged(TonsuranceError):
@@ -103,6 +105,9 @@ def _plain(value: Any) -> object:
 
 def read_quote(row: QuoteRow) -> Quote:
     """The quote as it was handed out. Raises ReceiptDamaged."""
+    seen_at = read_json(row.seen_at, SeenAt, "seen_at")
+    if not 0.0 <= (seen_at.block_time or 0.0) < NO_TIME_S:
+        raise ReceiptDamaged("The column seen_at of this receipt has a time that never is.")
     return Quote(
         quote_id=row.quote_id,
         terms=terms_of(row),
@@ -123,7 +128,7 @@ def read_quote(row: QuoteRow) -> Quote:
         capacity=read_json(row.capacity, Capacity, "capacity"),
         sufficient=row.sufficient,
         on_sale=read_json(row.on_sale, tuple[str, ...], "on_sale"),
-        seen_at=read_json(row.seen_at, SeenAt, "seen_at"),
+        seen_at=seen_at,
         purchase=Purchase(
             buyer=row.buyer,
             network_id=row.network_id,

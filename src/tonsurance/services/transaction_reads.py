@@ -51,6 +51,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it. `row` is None while nothing was seen; `others` are transactions with the same body.
+    `ambiguous`: several wallets sent this body and none was named, so `row` is only the newest.
 
     `exit_code` and `reason` are of the transaction that refused: this one, or the vault's. `refunded` (nanoTON, None:
     cannot be told) went to `refunded_to` in this transaction, or in the answer. `events` are those of this transaction,
@@ -61,6 +62,7 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
     row: TransactionRow | None = None
     others: tuple[bytes, ...] = ()
+    ambiguous: bool = False
     exit_code: int | None = None
     action_code: int | None = None
     reason: ExitCode | None = None
@@ -80,16 +82,18 @@ class TransactionReads:
         self._pool = pool
 
     async def find(self, hash_: bytes, sender: str | None = None) -> Lookup:
-        """What became of it; `sender` (raw): of messages with this body only that sender's.
+        """What became of it; `sender` (raw): of messages with this body only that sender's. Unnamed it is the buyer
+        where the body is a quote's that was issued here.
 
         Raises UnknownTransaction, and DatabaseUnavailable when the ledger cannot be read.
         """
         async with self._connection() as conn:
-            found = await transactions.select_matches(conn, hash_)
             quote = await transactions.select_issued_quote(conn, hash_)
-            row = _choose(found, sender or (None if quote is None else quote.buyer))
-            if row is not None:
-                return await _tell(conn, row, _others(found, row), quote)
+            sender = sender or (None if quote is None else quote.buyer)
+            found = await transactions.select_matches(conn, hash_) or await _find_sent(conn, hash_, sender)
+            if found:
+                told = await _tell(conn, found[0], _others(found), quote)
+                return msgspec.structs.replace(told, ambiguous=await _is_ambiguous(conn, found[0], sender))
             if quote is not None:
                 return await _tell_unseen(conn, quote)
         raise UnknownTransaction(
@@ -113,17 +117,26 @@ class TransactionReads:
             raise DatabaseUnavailable("The database did not answer in time.") from error
 
 
-def _choose(found: Sequence[TransactionRow], sender: str | None) -> TransactionRow | None:
-    """A transaction or message of its own first. Of a body, which anybody may send again: the one that succeeded, else
-    the newest of those whose sender it is for."""
-    exact = [row for row in found if row.matched != "payload"]
-    if exact:
-        return exact[0]
-    sent = [row for row in found if sender is None or row.sender == sender]
-    return next((row for row in sent if row.succeeded), sent[0] if sent else None)
+async def _find_sent(conn: Connection, body_hash: bytes, sender: str | None) -> list[TransactionRow]:
+    """The transactions on this body, first the one that answers for it: the purchase, which a quote gives once and only
+    to its buyer; of anything else, which may be done again, the newest."""
+    sent = await transactions.select_sent(conn, body_hash, sender)
+    return sorted(sent, key=lambda row: not _is_purchase(row))[: transactions.MAX_MATCHES]
 
 
-def _others(found: Sequence[TransactionRow], chosen: TransactionRow) -> tuple[bytes, ...]:
+def _is_purchase(row: TransactionRow) -> bool:
+    return row.succeeded and row.op == Op.CREATE_POLICY and row.contract_type == FACTORY_KIND
+
+
+async def _is_ambiguous(conn: Connection, row: TransactionRow, sender: str | None) -> bool:
+    """Whether nobody said which of several wallets' messages is meant."""
+    if row.matched != "payload" or sender is not None or _is_purchase(row):
+        return False
+    return await transactions.select_several_sent(conn, row.body_hash or b"")
+
+
+def _others(found: Sequence[TransactionRow]) -> tuple[bytes, ...]:
+    chosen = found[0]
     return tuple(row.hash for row in found if row.matched == chosen.matched and row.hash != chosen.hash)
 
 

@@ -44,10 +44,10 @@ function listRows({ breakdown: parts = {}, premium_usd: premium, coverage_type: 
   ];
 }
 
-function sayMinimum({ breakdown: parts = {}, premium_nanoton: premium }) {
+function sayMinimum({ breakdown: parts = {}, premium_nanoton: premium, charged_usd: charged }) {
   if (!parts.minimum_applied) return "";
   const by = parts.list_premium_nanoton ? ` from ${formatTon(parts.list_premium_nanoton)} TON` : "";
-  return `Raised${by} to ${formatTon(premium)} TON: ${RAISED_TO[parts.minimum_applied] ?? parts.minimum_applied}.`;
+  return `Raised${by} to ${formatTon(premium)} TON, ${formatUsd(charged)}: ${RAISED_TO[parts.minimum_applied] ?? parts.minimum_applied}.`;
 }
 
 function technicalRows({ technical }) {

@@ -33,8 +33,21 @@ export function findObstacle(answer) {
   return null;
 }
 
+const isRaised = (answer) => Boolean(answer.breakdown?.minimum_applied);
+
+// What is paid, in dollars: the list's price, or what it was raised to.
+export const chargedUsd = (answer) => (isRaised(answer) ? answer.charged_usd : answer.premium_usd);
+
+// What somebody should know of the price beside it; empty when it is the list's.
+export function sayRaised(answer) {
+  return isRaised(answer) ? `The least premium applies: by the list it would be ${formatUsd(answer.premium_usd)}.` : "";
+}
+
+const sayStale = (answer) => (answer.stale ? "The chain was not read lately: room and terms may have changed. " : "");
+
 export function showOffer({ answer }) {
-  byId("premium-usd").textContent = formatUsd(answer.premium_usd);
+  byId("premium-usd").textContent = formatUsd(chargedUsd(answer));
+  byId("premium-note").textContent = sayRaised(answer);
   setTon(byId("premium-ton"), answer.premium_nanoton);
   setTon(byId("offer-cover"), answer.coverage_nanoton);
   byId("offer-cover-note").textContent = sayStart(answer);
@@ -44,7 +57,7 @@ export function showOffer({ answer }) {
   const room = answer.capacity ?? {};
   setTon(byId("offer-room"), room.available_nanoton);
   byId("offer-room-note").textContent = room.binding_limit ? `bound by ${sayLimit(room.binding_limit, room.binding_tranche)}` : "";
-  byId("offer-notice").textContent = answer.notice ?? NOTICE;
+  byId("offer-notice").textContent = sayStale(answer) + (answer.notice ?? NOTICE);
   showFactors(answer);
   byId("offer-body").hidden = byId("factors").hidden = false;
 }

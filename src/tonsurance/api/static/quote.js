@@ -2,7 +2,7 @@
 
 import { byId } from "./elements.js";
 import { formatTon, formatUsd } from "./formats.js";
-import { findObstacle, hideOffer, secondsLeft, showOffer, showTimeLeft } from "./offer.js";
+import { chargedUsd, findObstacle, hideOffer, sayRaised, secondsLeft, showOffer, showTimeLeft } from "./offer.js";
 import { linkToChoice } from "./places.js";
 import { Choices } from "./products.js";
 import { askPrice, isOutage, readTerms, sayError } from "./terms.js";
@@ -77,7 +77,7 @@ export function take(terms, answer) {
   byId("offer").dataset.old = "false";
   showOffer(offer);
   showValidity();
-  say(obstacle ?? `Premium ${formatUsd(answer.premium_usd)}, paid as ${formatTon(answer.premium_nanoton)} TON.`, obstacle !== null);
+  say(obstacle ?? `Premium ${formatUsd(chargedUsd(answer))}, paid as ${formatTon(answer.premium_nanoton)} TON. ${sayRaised(answer)}`.trim(), obstacle !== null);
   onOffer();
 }
 

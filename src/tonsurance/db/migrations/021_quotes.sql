@@ -108,7 +108,9 @@ COMMENT ON FUNCTION followed_until IS 'unix seconds of the chain up to which all
 
 -- One step of the retention: of the next receipts by deadline, forget those that may go. A receipt nobody used goes
 -- `unused_days` after its deadline, by the chain's clock and once the ledger was followed beyond; not while a purchase
--- by it is on its way. One that was bought goes `bought_days` after its policy ended; 0: never.
+-- by it is on its way. One that was bought goes `bought_days` after its policy ended; 0: never. Of a factory that nobody
+-- follows (any more) the ledger will tell nothing: there all of it is by our clock and 30 days later, so that whoever
+-- left it out by mistake has the time to see it.
 CREATE FUNCTION forget_quotes(unused_days int, bought_days int, after_deadline bigint, after_id numeric, most int,
     OUT looked_at int, OUT unused int, OUT bought int, OUT last_deadline bigint, OUT last_id numeric)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -120,22 +122,28 @@ BEGIN
     END IF;
     PERFORM set_config('tonsurance.forgetting', 'on', true);
     WITH followed AS MATERIALIZED (
-        SELECT contract_address AS factory, followed_until(contract_address) AS until
-        FROM blockchain_sync_state WHERE contract_type = 'PolicyFactory'
+        SELECT s.contract_address AS factory, followed_until(s.contract_address) AS until
+        FROM blockchain_sync_state s WHERE s.contract_type = 'PolicyFactory' AND NOT EXISTS (
+            SELECT FROM followed_contracts c WHERE c.contract_address = s.contract_address AND c.wanted = 'removed')
     ), looked AS MATERIALIZED (
-        SELECT q.quote_id, q.factory, q.payload_hash, q.deadline FROM quotes q
+        SELECT q.quote_id, q.factory, q.payload_hash, q.deadline, CASE
+            WHEN EXISTS (SELECT FROM followed f WHERE f.factory = q.factory)
+                THEN (SELECT f.until FROM followed f WHERE f.factory = q.factory)
+            ELSE extract(epoch FROM clock_timestamp())::float8 - 30 * 86400.0 + q.chain_offset_s END AS until
+        FROM quotes q
         WHERE (q.deadline, q.quote_id) > (after_deadline, after_id)
-            AND q.deadline <= (SELECT max(until) FROM followed) - unused_days * 86400.0
+            AND q.deadline <= (SELECT CASE WHEN count(*) > 0 THEN max(until)
+                ELSE extract(epoch FROM now())::float8 - 30 * 86400.0 END FROM followed) - unused_days * 86400.0
         ORDER BY q.deadline, q.quote_id LIMIT most
     ), fate AS MATERIALIZED (
         SELECT l.quote_id, p.policy_id, r.refused,
-            l.deadline + unused_days * 86400.0 <= f.until AND CASE
+            l.deadline + unused_days * 86400.0 <= l.until AND CASE
                 WHEN p.policy_id IS NOT NULL THEN bought_days > 0
-                    AND extract(epoch FROM p.closed_at) + bought_days * 86400.0 <= f.until
+                    AND extract(epoch FROM p.closed_at) + bought_days * 86400.0 <= l.until
                 ELSE r.refused OR NOT EXISTS (SELECT FROM blockchain_transactions t
                     WHERE t.body_hash = l.payload_hash AND t.contract_address = l.factory AND t.succeeded)
             END AS may_go
-        FROM looked l JOIN followed f USING (factory)
+        FROM looked l
             LEFT JOIN LATERAL (SELECT p.policy_id, p.closed_at FROM policies p
                 WHERE p.quote_id = l.quote_id AND p.contract_address = l.factory
                 ORDER BY p.closed_at DESC NULLS FIRST LIMIT 1) p ON true
