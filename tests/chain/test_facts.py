@@ -9,7 +9,10 @@ from pytoniq_core.boc.cell import Cell
 
 from chain.making import ALICE, FACTORY, LAYOUT, VAULT, Phases, internal_out, make_transaction
 from tonsurance.chain import messages
+from tonsurance.chain import phases as read
+from tonsurance.chain.cells import parse_boc
 from tonsurance.chain.decode import decode_transaction
+from tonsurance.chain.facts import read_facts
 from tonsurance.chain.messages import Op, build_cell
 from tonsurance.core.events import FACTORY_KIND, TransactionFacts
 
@@ -51,6 +54,13 @@ def test_what_was_asked_is_read_and_hashed(inline: bool) -> None:
         in_msg_hash=message.hash, body_hash=EXPIRE.hash, op=Op.EXPIRE_POLICY, query_id=2**64 - 1, sender=ALICE,
         value=5_000, exit_code=0, action_code=0, refunded=1_200, policy_id=41,
     )  # fmt: skip
+
+
+def test_of_messages_that_cannot_be_read_nobody_knows_what_went_back() -> None:
+    message = parse_boc(internal(EXPIRE).to_boc())
+    facts = read_facts(message, None, read.Phases(False, 405))
+    assert (facts.refunded, facts.refunded_to, facts.exit_code, facts.value) == (None, None, 405, 5_000)
+    assert read_facts(message, (), read.Phases(False, 405)).refunded == 0
 
 
 def test_a_failed_one_has_its_codes_and_what_bounced() -> None:

@@ -44,8 +44,9 @@ _Head = tuple[int | None, int | None, int | None]
 """Op, query id and policy id of a body, as far as it has them."""
 
 
-def read_facts(incoming: Cell | None, outs: Sequence[Cell], phases: Phases) -> TransactionFacts:
-    """The facts of a transaction from its incoming message, all its out-messages, and how it went."""
+def read_facts(incoming: Cell | None, outs: Sequence[Cell] | None, phases: Phases) -> TransactionFacts:
+    """The facts of a transaction from its incoming message, all its out-messages, and how it went. Of out-messages that
+    cannot be read (None) nobody knows what went back."""
     message = None if incoming is None else _read_message(incoming)
     facts = TransactionFacts(
         in_msg_hash=None if incoming is None else incoming.hash or None,
@@ -54,9 +55,9 @@ def read_facts(incoming: Cell | None, outs: Sequence[Cell], phases: Phases) -> T
     )
     if message is None:
         return facts
-    sent = [sent for cell in outs if (sent := _read_message(cell)) is not None]
+    sent = [sent for cell in outs or () if (sent := _read_message(cell)) is not None]
     op, query_id, policy_id = _read_head(message)
-    refunded, refunded_to = _find_refund(message, sent)
+    refunded, refunded_to = (None, None) if outs is None else _find_refund(message, sent)
     return msgspec.structs.replace(
         facts,
         body_hash=message.body.hash or None,
@@ -65,7 +66,7 @@ def read_facts(incoming: Cell | None, outs: Sequence[Cell], phases: Phases) -> T
         sender=message.sender,
         value=_stored(message.value),
         bounced=message.bounced,
-        refunded=_stored(refunded),
+        refunded=None if refunded is None else _stored(refunded),
         refunded_to=refunded_to,
         policy_id=_find_new_policy(sent) if op == Op.CREATE_POLICY else policy_id,
     )

@@ -14,7 +14,7 @@ import msgspec
 from tonsurance.chain.cells import Cell, Slice, parse_boc
 from tonsurance.chain.facts import read_facts
 from tonsurance.chain.internal import read_body, read_internal
-from tonsurance.chain.phases import Phases, read_phases
+from tonsurance.chain.phases import read_phases
 from tonsurance.core.errors import DecodeError
 from tonsurance.core.events import NO_FACTS, Cursor, TransactionFacts
 
@@ -76,26 +76,23 @@ def read_outcome(transaction: Transaction) -> Outcome:
     """How it went, and its external out-messages when it succeeded. Raises DecodeError when it contradicts itself."""
     phases = read_phases(transaction.description)
     messages = _read_outs(transaction) if phases.succeeded else _read_outs_of_failed(transaction)
+    outs = None if messages is None else [message for _, message in messages]
     return Outcome(
         cursor=transaction.cursor,
         account=transaction.account,
         now=transaction.now,
         succeeded=phases.succeeded,
-        outs=tuple(_select_external(messages)) if phases.succeeded else (),
+        outs=tuple(_select_external(messages)) if phases.succeeded and messages else (),
         boc=transaction.boc,
-        facts=_read_facts(transaction, messages, phases),
+        facts=read_facts(find_incoming(transaction), outs, phases),
     )
 
 
-def _read_facts(transaction: Transaction, messages: list[tuple[int, Cell]], phases: Phases) -> TransactionFacts:
-    return read_facts(find_incoming(transaction), [message for _, message in messages], phases)
-
-
-def _read_outs_of_failed(transaction: Transaction) -> list[tuple[int, Cell]]:
-    """Nothing follows from them but what was given back: what is wrong with them is not looked for."""
+def _read_outs_of_failed(transaction: Transaction) -> list[tuple[int, Cell]] | None:
+    """Nothing follows from them but what was given back, which nobody knows when they cannot be read: None."""
     with suppress(DecodeError):
         return _read_outs(transaction)
-    return []
+    return None
 
 
 def read_transaction(boc: bytes) -> Transaction:

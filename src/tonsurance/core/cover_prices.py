@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import msgspec
 
-from tonsurance.core.errors import BadField, InputError
+from tonsurance.core.errors import BadField
 from tonsurance.core.params import Params
 from tonsurance.core.premium import MarketInputs, TechnicalPrice, price_technical
-from tonsurance.core.products import CHAINS, COVERAGE_TYPES, Product, find_product
+from tonsurance.core.products import find_product
 from tonsurance.core.quotes import (
     SOLD_TRIGGER,
     ListPrice,
@@ -49,23 +49,7 @@ def read_terms(
     coverage_type: str, chain: str, stablecoin: str, amount_usd: Decimal, days: int, params: Params
 ) -> Terms:
     """The terms by their names. Raises BadField naming the field, InvalidProduct with the reason."""
-    product = name_product(coverage_type, chain, stablecoin)
+    product = find_product(coverage_type, chain, stablecoin)
     if len(amount_usd.as_tuple().digits) > MAX_AMOUNT_DIGITS:
         raise BadField("coverage_amount", f"coverage_amount has at most {MAX_AMOUNT_DIGITS} digits.")
-    try:
-        return check_terms(product, amount_usd, days, read_list_rates(params))
-    except InputError as error:
-        field = next((name for name in ("coverage_amount", "duration_days") if error.message.startswith(name)), None)
-        if field is None:
-            raise
-        raise BadField(field, error.message) from error
-
-
-def name_product(coverage_type: str, chain: str, stablecoin: str) -> Product:
-    """A product by its names, valid or not. Raises BadField naming the field and what there is."""
-    try:
-        return find_product(coverage_type, chain, stablecoin)
-    except InputError as error:
-        known = (("coverage_type", coverage_type, COVERAGE_TYPES), ("chain", chain, CHAINS))
-        field = next((name for name, given, names in known if given not in names), "stablecoin")
-        raise BadField(field, error.message) from error
+    return check_terms(product, amount_usd, days, read_list_rates(params))

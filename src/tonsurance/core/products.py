@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from tonsurance.core.errors import InputError
+from tonsurance.core.errors import BadField
 from tonsurance.core.sale_errors import InvalidProduct
 
 COVERAGE_TYPES: tuple[str, ...] = ("depeg", "smart_contract", "oracle", "bridge", "cex_liquidation")
@@ -91,14 +91,15 @@ _BY_NAMES = {(one.coverage_type, one.chain, one.stablecoin): one for one in PROD
 
 
 def find_product(coverage_type: str, chain: str, stablecoin: str) -> Product:
-    """A product by its names, valid or not. Raises InputError with the names there are."""
-    for what, given, known in (
-        ("coverage type", coverage_type, COVERAGE_TYPES),
+    """A product by its names, valid or not. Raises BadField with the names there are."""
+    for field, given, known in (
+        ("coverage_type", coverage_type, COVERAGE_TYPES),
         ("chain", chain, CHAINS),
         ("stablecoin", stablecoin, STABLECOINS),
     ):
         if given not in known:
-            raise InputError(f"Unknown {what}: {str(given)[:_SHOWN_CHARS]}. Known: {', '.join(known)}.")
+            what = field.replace("_", " ")
+            raise BadField(field, f"Unknown {what}: {str(given)[:_SHOWN_CHARS]}. Known: {', '.join(known)}.")
     return _BY_NAMES[coverage_type, chain, stablecoin]
 
 

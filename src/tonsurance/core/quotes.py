@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from tonsurance.core.errors import InputError, PriceUnavailable
+from tonsurance.core.errors import BadField, InputError, PriceUnavailable
 from tonsurance.core.params import Params
 from tonsurance.core.products import CHAINS, COVERAGE_TYPES, STABLECOINS, Product, check_valid
 from tonsurance.core.units import (
@@ -111,18 +111,18 @@ def _scaled(value: Decimal, factor: int) -> tuple[int, int]:
 
 
 def check_terms(product: Product, amount_usd: Decimal, days: int, rates: ListRates) -> Terms:
-    """The terms, when such a cover is sold; equal amounts are written equally in them. Raises InputError for amounts
+    """The terms, when such a cover is sold; equal amounts are written equally in them. Raises BadField for amounts
     and times out of bounds, InvalidProduct."""
     if not isinstance(amount_usd, Decimal) or not amount_usd.is_finite():
-        raise InputError("coverage_amount is a finite number of US dollars.")
+        raise BadField("coverage_amount", "coverage_amount is a finite number of US dollars.")
     if not rates.min_amount_usd <= amount_usd <= rates.max_amount_usd:
         low, high = (f"{bound:,f}".removesuffix(".0") for bound in (rates.min_amount_usd, rates.max_amount_usd))
-        raise InputError(f"coverage_amount is from {low} to {high} US dollars.")
+        raise BadField("coverage_amount", f"coverage_amount is from {low} to {high} US dollars.")
     amount = amount_usd.quantize(SMALLEST_USD, context=EXACT)
     if amount != amount_usd:
-        raise InputError(f"coverage_amount has at most {USD_DECIMALS} decimals.")
+        raise BadField("coverage_amount", f"coverage_amount has at most {USD_DECIMALS} decimals.")
     if isinstance(days, bool) or not isinstance(days, int) or not rates.min_days <= days <= rates.max_days:
-        raise InputError(f"duration_days is a whole number from {rates.min_days} to {rates.max_days}.")
+        raise BadField("duration_days", f"duration_days is a whole number from {rates.min_days} to {rates.max_days}.")
     return Terms(product=check_valid(product), amount_usd=Decimal(f"{amount.normalize(EXACT):f}"), days=days)
 
 

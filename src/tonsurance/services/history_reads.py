@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
 
 from tonsurance.core import history
 from tonsurance.core.catalog import TRANCHE_IDS
-from tonsurance.core.errors import BeforeHistory, DatabaseUnavailable, InputError, InTheFuture, TooManyPoints
+from tonsurance.core.errors import BeforeHistory, InputError, InTheFuture, TooManyPoints
 from tonsurance.core.forecast import HORIZON_H, Outlook, Release, study_exhaustion
 from tonsurance.core.history import RAW, Bucket
 from tonsurance.core.waterfall import split
 from tonsurance.db import series
-from tonsurance.db.pool import Connection, acquire
+from tonsurance.db.pool import Connection
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.tranche_reads import Snapshot, TrancheFigures, TrancheReads
 
@@ -78,7 +76,7 @@ class HistoryReads:
         start, end, step = _choose(query, snapshot, now)
         vault_id = figures.totals.vault_id
         until = now + 1 if step == RAW else min(-(-end // step) * step, now + 1)
-        async with self._connection() as conn:
+        async with self._pool.read(READ_TIMEOUT_S) as conn:
             if step == RAW:
                 buckets = await _read_steps(conn, vault_id, query.tranche_id, start, min(end, until))
             else:
@@ -104,7 +102,7 @@ class HistoryReads:
         now = _now(snapshot)
         start, totals = now - now % _HOUR_S - HORIZON_H * _HOUR_S, figures.totals
         grace_s = self._whole("claim_grace_s")
-        async with self._connection() as conn:
+        async with self._pool.read(READ_TIMEOUT_S) as conn:
             horizon = await series.select_horizon(conn)
             start = max(start, horizon or 0)
             buckets = await _read_buckets(conn, totals.vault_id, totals.tranche_id, start, now + 1, _HOUR_S)
@@ -140,19 +138,6 @@ class HistoryReads:
         if not isinstance(value, int):
             raise TypeError(f"risk/{key} is not a whole number.")
         return value
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection on which all reads see one moment."""
-        try:
-            async with (
-                asyncio.timeout(READ_TIMEOUT_S),
-                acquire(await self._pool.open(), timeout_s=READ_TIMEOUT_S) as conn,
-                conn.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield conn
-        except TimeoutError as error:
-            raise DatabaseUnavailable("The database did not answer in time.") from error
 
     async def close(self) -> None:
         """Give the connections back."""

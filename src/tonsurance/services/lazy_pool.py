@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from tonsurance.db.pool import Pool, open_pool
+from tonsurance.core.errors import DatabaseUnavailable
+from tonsurance.db.pool import Connection, Pool, acquire, open_pool
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -34,6 +37,19 @@ class LazyPool:
                     role=self._role,
                 )
             return self._pool
+
+    @asynccontextmanager
+    async def read(self, timeout_s: float) -> AsyncIterator[Connection]:
+        """A connection on which all reads see one moment. Raises DatabaseUnavailable, also when it took too long."""
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                acquire(await self.open(), timeout_s=timeout_s) as conn,
+                conn.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield conn
+        except TimeoutError as error:
+            raise DatabaseUnavailable("The database did not answer in time.") from error
 
     async def close(self) -> None:
         """Give the connections back; those that hang are cut."""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import msgspec
 
-from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.core.events import FACTORY_KIND
 from tonsurance.core.sale_errors import UnknownPolicy
 from tonsurance.db.policy_lists import Place, PolicyRow, select_policies, select_policy, select_purchase
-from tonsurance.db.pool import Connection, acquire
 from tonsurance.db.transactions import TransactionRow, select_policy_transactions
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.ledger_reads import READ_TIMEOUT_S
@@ -46,7 +40,7 @@ class PolicyReads:
 
         Raises UnknownPolicy, which names the purchase when the vault has not backed it, and DatabaseUnavailable.
         """
-        async with self._connection() as conn:
+        async with self._pool.read(READ_TIMEOUT_S) as conn:
             policy = await select_policy(conn, policy_id, factory, self._vault_id)
             if policy is None:
                 purchase = await select_purchase(conn, policy_id, factory, self._vault_id, FACTORY_KIND)
@@ -62,24 +56,11 @@ class PolicyReads:
 
     async def list(self, query: PolicyQuery) -> tuple[PolicyRow, ...]:
         """One page. Raises DatabaseUnavailable."""
-        async with self._connection() as conn:
+        async with self._pool.read(READ_TIMEOUT_S) as conn:
             rows = await select_policies(
                 conn, buyer=query.buyer, status=query.status, after=query.after, limit=query.limit
             )
         return tuple(rows)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection on which all reads see one moment."""
-        try:
-            async with (
-                asyncio.timeout(READ_TIMEOUT_S),
-                acquire(await self._pool.open(), timeout_s=READ_TIMEOUT_S) as conn,
-                conn.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield conn
-        except TimeoutError as error:
-            raise DatabaseUnavailable("The database did not answer in time.") from error
 
 
 def _unknown(policy_id: int, purchase: bytes | None) -> UnknownPolicy:

@@ -6,22 +6,19 @@ payload built here hashes to, and so known before anything was sent.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from tonsurance.chain.messages import Op
-from tonsurance.core.errors import DatabaseUnavailable
 from tonsurance.core.events import FACTORY_KIND
 from tonsurance.core.exit_codes import ExitCode, explain_failure
 from tonsurance.core.sale_errors import UnknownTransaction
 from tonsurance.db import transactions
 from tonsurance.db.events import EventRow, select_events
-from tonsurance.db.pool import Connection, acquire
+from tonsurance.db.pool import Connection
 from tonsurance.db.transactions import IssuedQuote, TransactionRow
 from tonsurance.services.lazy_pool import LazyPool
 from tonsurance.services.ledger_reads import READ_TIMEOUT_S, event_of
@@ -87,7 +84,7 @@ class TransactionReads:
 
         Raises UnknownTransaction, and DatabaseUnavailable when the ledger cannot be read.
         """
-        async with self._connection() as conn:
+        async with self._pool.read(READ_TIMEOUT_S) as conn:
             quote = await transactions.select_issued_quote(conn, hash_)
             sender = sender or (None if quote is None else quote.buyer)
             found = await transactions.select_matches(conn, hash_) or await _find_sent(conn, hash_, sender)
@@ -102,19 +99,6 @@ class TransactionReads:
             "few seconds later. A wallet's own transaction and its external message are not followed: ask for the "
             "payload's hash instead. A payload is known before it was sent only while its quote's receipt is kept.",
         )
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection on which all reads see one moment."""
-        try:
-            async with (
-                asyncio.timeout(READ_TIMEOUT_S),
-                acquire(await self._pool.open(), timeout_s=READ_TIMEOUT_S) as conn,
-                conn.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield conn
-        except TimeoutError as error:
-            raise DatabaseUnavailable("The database did not answer in time.") from error
 
 
 async def _find_sent(conn: Connection, body_hash: bytes, sender: str | None) -> list[TransactionRow]:
